@@ -1,0 +1,1 @@
+"""Calibration: Cityscapes and CamVid readers, metrics, and INT8 quantisation of a network."""

@@ -1,0 +1,1 @@
+"""Realtime: the capture → infer → render loop and the command ``rt-seg``."""

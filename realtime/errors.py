@@ -1,0 +1,38 @@
+"""The errors of the loop. Every one carries a stable reason word and an exit code."""
+
+from __future__ import annotations
+
+
+class RealtimeError(Exception):
+    """The loop cannot go on.
+
+    Args:
+        message: one line: what was received, and what is allowed.
+        reason: stable word for logs and scripts, such as ``NOT_FOUND``,
+            ``PERMISSION_DENIED``, ``CONNECTION_FAILED``, ``AUTH_FAILED``, ``TIMEOUT``,
+            ``CODEC_UNSUPPORTED``, ``NOT_A_VIDEO``, ``NO_FRAMES``, ``NO_SPACE``,
+            ``EXISTS``, ``NO_DISPLAY``.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, reason: str = "FAILED") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class UsageError(RealtimeError):
+    """What was asked for makes no sense: an option's value, a form that is not known."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, reason: str = "USAGE") -> None:
+        super().__init__(message, reason=reason)
+
+
+class SourceError(RealtimeError):
+    """A source cannot be opened or read."""
+
+
+class SinkError(RealtimeError):
+    """An output cannot be opened or written."""

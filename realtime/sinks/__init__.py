@@ -1,0 +1,1 @@
+"""Sinks: video files, image sequences, windows, label files and logs."""

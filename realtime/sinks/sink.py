@@ -1,0 +1,82 @@
+"""The one interface of everything that takes results."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rtseg.engines.spec import EngineSpec
+from rtseg.realtime.frame import Rendered, SourceInfo
+
+if TYPE_CHECKING:
+    import av
+
+
+@dataclass(frozen=True)
+class SinkContext:
+    """What a sink learns before its first frame.
+
+    Attributes:
+        source: what the source says of itself.
+        engine: the engine's spec: classes, palette, size.
+        picture_width: columns of the pictures to come (even), in pixels.
+        picture_height: rows of the pictures to come (even), in pixels.
+        sample_aspect_ratio_of_picture: whether the source's pixel aspect ratio still holds
+            for the picture (it does for every view of one frame).
+    """
+
+    source: SourceInfo
+    engine: EngineSpec
+    picture_width: int
+    picture_height: int
+    sample_aspect_ratio_of_picture: bool = True
+
+
+class Sink(ABC):
+    """Takes rendered frames in order; a context manager that finishes its output on exit.
+
+    All calls come from one thread, the sink's own. ``close`` after an error or an
+    interrupt leaves what was written so far readable.
+    """
+
+    wants_picture: bool = True
+    """Whether the sink needs ``Rendered.picture``; when no sink does, none is made."""
+
+    name: str = "sink"
+    """What the user asked for, for people."""
+
+    @abstractmethod
+    def open(self, context: SinkContext) -> None:
+        """Create the output.
+
+        Raises:
+            SinkError: with the reason word of what is wrong.
+        """
+
+    @abstractmethod
+    def write(self, item: Rendered) -> None:
+        """Write one frame.
+
+        Raises:
+            SinkError: with the reason word of what is wrong, such as ``NO_SPACE``.
+        """
+
+    def write_packets(self, packets: tuple[av.Packet, ...]) -> None:  # noqa: B027
+        """Take the sound and subtitle packets that came after the last frame."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish the output. May be called more than once."""
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

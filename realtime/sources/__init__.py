@@ -1,0 +1,1 @@
+"""Sources: cameras, streams, files, images, screens and test pictures, as frames."""

@@ -1,0 +1,1 @@
+"""Tools: the commands beside the loop."""
