@@ -44,6 +44,10 @@ class Sink(ABC):
     wants_picture: bool = True
     """Whether the sink needs ``Rendered.picture``; when no sink does, none is made."""
 
+    presents: bool = False
+    """Whether ``write`` returns once a person sees the frame (a window): the end-to-end
+    clock then stops after ``write``, otherwise when the frame is handed to it."""
+
     name: str = "sink"
     """What the user asked for, for people."""
 
@@ -61,6 +65,12 @@ class Sink(ABC):
 
         Raises:
             SinkError: with the reason word of what is wrong, such as ``NO_SPACE``.
+        """
+
+    def idle(self) -> None:  # noqa: B027
+        """Do what cannot wait for the next frame (a window's events).
+
+        Called some thirty times a second, in the sink's thread, while no frame comes.
         """
 
     def write_packets(self, packets: tuple[av.Packet, ...]) -> None:  # noqa: B027
