@@ -1,0 +1,149 @@
+"""The last stretch of a frame: one thread for each output, and the frame's final clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rtseg.realtime.frame import Rendered, now_ns
+from rtseg.realtime.profile import Profiler
+from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.slot import Closed, DropPolicy, Slot, keep_packets
+
+if TYPE_CHECKING:
+    import av
+
+IDLE_S = 0.03
+"""How long an output waits for a frame before its idle call."""
+
+
+class Delivery:
+    """A rendered frame on its way to every output; the last one stops its clocks."""
+
+    def __init__(self, item: Rendered, outputs: int, profiler: Profiler) -> None:
+        self.item = item
+        self._profiler = profiler
+        self._lock = threading.Lock()
+        self._waiting_for = outputs
+        self._presented_ns = 0
+        self._slowest_ms = 0.0
+        self._written = False
+
+    def written(self, presented_ns: int, spent_ms: float) -> None:
+        """Say that one output has taken the frame."""
+        with self._lock:
+            self._presented_ns = max(self._presented_ns, presented_ns)
+            self._slowest_ms = max(self._slowest_ms, spent_ms)
+            self._written = True
+        self._one_less()
+
+    def dropped(self) -> None:
+        """Say that one output was too slow for the frame."""
+        self._one_less()
+
+    def _one_less(self) -> None:
+        with self._lock:
+            self._waiting_for -= 1
+            if self._waiting_for:
+                return
+        if not self._written:
+            self._profiler.drop("slow_output")
+            return
+        frame = self.item.frame
+        self._profiler.frame_out(
+            index=frame.index,
+            pts_s=frame.pts_s,
+            captured_ns=frame.captured_ns,
+            presented_ns=self._presented_ns,
+            stages_ms={**self.item.stages_ms, "encode": self._slowest_ms},
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One frame for one output; the outputs share the delivery, not the packets."""
+
+    delivery: Delivery
+    item: Rendered
+
+
+def replace_dropped(dropped: Job, following: Job) -> Job:
+    """Let the frame behind a dropped one carry the dropped one's sound."""
+    dropped.delivery.dropped()
+    frame = keep_packets(dropped.item.frame, following.item.frame)
+    return Job(following.delivery, dataclasses.replace(following.item, frame=frame))
+
+
+class SinkWorker:
+    """Runs one sink in a thread of its own.
+
+    Args:
+        sink: the output; all its calls come from this worker's thread.
+        policy: what happens to frames when the sink is slow.
+        capacity: how many rendered frames may wait for the sink.
+        on_error: called from the thread with whatever went wrong.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        policy: DropPolicy,
+        capacity: int,
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self.sink = sink
+        self.slot: Slot[Job] = Slot(capacity, policy, replace_dropped)
+        self._on_error = on_error
+        self._opened = threading.Event()
+        self._packets: Callable[[], tuple[av.Packet, ...]] | None = None
+        self._context: SinkContext | None = None
+        self.thread = threading.Thread(target=self._run, name=f"rtseg-sink-{sink.name}")
+
+    def start(self, context: SinkContext) -> None:
+        """Start the thread, which opens the sink."""
+        self._context = context
+        self.thread.start()
+
+    def wait_open(self, timeout_s: float) -> bool:
+        """Return whether opening ended (well or not) within ``timeout_s``."""
+        return self._opened.wait(timeout_s)
+
+    def finish(self, packets: Callable[[], tuple[av.Packet, ...]] | None) -> None:
+        """Say that no more frames come; ``packets`` gives the sound after the last one."""
+        self._packets = packets
+        self.slot.end()
+
+    def _run(self) -> None:
+        assert self._context is not None
+        try:
+            try:
+                self.sink.open(self._context)
+                self._opened.set()
+                self._consume()
+            finally:
+                self.sink.close()
+        except BaseException as error:
+            self._on_error(error)
+        finally:
+            self._opened.set()
+            self.slot.close()
+
+    def _consume(self) -> None:
+        while True:
+            try:
+                job = self.slot.get(IDLE_S)
+            except Closed:
+                break
+            if job is None:
+                self.sink.idle()
+                continue
+            start_ns = now_ns()
+            self.sink.write(job.item)
+            end_ns = now_ns()
+            presented_ns = end_ns if self.sink.presents else start_ns
+            job.delivery.written(presented_ns, (end_ns - start_ns) / 1e6)
+        if self._packets is not None:
+            self.sink.write_packets(self._packets())

@@ -1,0 +1,67 @@
+"""What the loop runs on: processor, cores, memory, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from importlib import metadata
+
+_RUNTIMES = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13", "tensorrt_rtx")
+_LIBRARIES = ("av", "opencv-python", "numpy", *_RUNTIMES)
+
+
+def version_of(distribution: str) -> str | None:
+    """Return the installed version of a distribution, or None where it is absent."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def own_version() -> str:
+    """Return the version of rt-seg."""
+    return version_of("rt-seg") or "unknown (not installed)"
+
+
+def runtime_versions() -> dict[str, str]:
+    """Return the engine runtimes that are installed, with their versions."""
+    return {name: found for name in _RUNTIMES if (found := version_of(name))}
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed versions of everything a figure may depend on."""
+    versions = {name: found for name in _LIBRARIES if (found := version_of(name))}
+    return {"rt-seg": own_version(), "python": platform.python_version(), **versions}
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory_mib() -> float:
+    """Return the highest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time this process has used so far, user and system, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

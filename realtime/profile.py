@@ -1,0 +1,237 @@
+"""The clocks of the loop: bounded histograms, drop counters, and what they add up to."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rtseg.realtime.frame import now_ns
+
+STAGES = (
+    "decode",
+    "preprocess",
+    "upload",
+    "infer",
+    "download",
+    "postprocess",
+    "render",
+    "encode",
+)
+"""The stages of a frame, in order. ``encode`` is the time inside the outputs."""
+
+_FIRST_MS = 0.001
+_GROWTH = 1.005
+_LOG_GROWTH = math.log(_GROWTH)
+_BUCKETS = math.ceil(math.log(3.6e6 / _FIRST_MS) / _LOG_GROWTH) + 2
+RECENT_FRAMES = 600
+"""How many of the last frames are kept one by one, for ``--profile``."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Statistics of one clock, all but ``n`` in milliseconds."""
+
+    n: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class LatencyHistogram:
+    """Durations in memory that does not grow, with percentiles within 0.25 %.
+
+    Count, mean, minimum and maximum are exact. The buckets grow by 0.5 % each, from one
+    microsecond to one hour; what lies outside is counted in the first or last bucket.
+    """
+
+    __slots__ = ("_counts", "count", "max_ms", "min_ms", "total_ms")
+
+    def __init__(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self.count = 0
+        self.total_ms = 0.0
+        self.min_ms = math.inf
+        self.max_ms = 0.0
+
+    def add(self, value_ms: float) -> None:
+        """Count one duration.
+
+        Raises:
+            ValueError: negative or not finite.
+        """
+        if not 0.0 <= value_ms < math.inf:
+            raise ValueError(f"a duration is finite and not negative. Received: {value_ms}")
+        if value_ms <= _FIRST_MS:
+            bucket = 0
+        else:
+            bucket = min(int(math.log(value_ms / _FIRST_MS) / _LOG_GROWTH) + 1, _BUCKETS - 1)
+        self._counts[bucket] += 1
+        self.count += 1
+        self.total_ms += value_ms
+        self.min_ms = min(self.min_ms, value_ms)
+        self.max_ms = max(self.max_ms, value_ms)
+
+    def percentile(self, percent: float) -> float:
+        """Return the nearest-rank percentile in milliseconds; 0 when nothing was counted.
+
+        Args:
+            percent: 0 to 100.
+        """
+        if not 0.0 <= percent <= 100.0:
+            raise ValueError(f"a percentile is 0 to 100. Received: {percent}")
+        if self.count == 0:
+            return 0.0
+        rank = max(1, math.ceil(percent / 100.0 * self.count))
+        seen = 0
+        for bucket, count in enumerate(self._counts):
+            seen += count
+            if seen >= rank:
+                middle = _FIRST_MS * _GROWTH ** (bucket - 0.5) if bucket else _FIRST_MS / 2
+                return min(max(middle, self.min_ms), self.max_ms)
+        return self.max_ms
+
+    def summary(self) -> Summary:
+        """Return count, mean, percentiles and maximum."""
+        return Summary(
+            n=self.count,
+            mean_ms=self.total_ms / self.count if self.count else 0.0,
+            p50_ms=self.percentile(50),
+            p90_ms=self.percentile(90),
+            p95_ms=self.percentile(95),
+            p99_ms=self.percentile(99),
+            max_ms=self.max_ms,
+        )
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """The clocks of one frame, for the last :data:`RECENT_FRAMES` frames."""
+
+    index: int
+    pts_s: float
+    latency_ms: float
+    stages_ms: Mapping[str, float]
+
+
+class Profiler:
+    """Collects the clocks and counters of one run; may be called from every thread.
+
+    Args:
+        output_interval: over how many frames :meth:`live_fps` looks back.
+    """
+
+    def __init__(self, *, output_interval: int = 60) -> None:
+        self._lock = threading.Lock()
+        self._stages = {stage: LatencyHistogram() for stage in STAGES}
+        self._latency = LatencyHistogram()
+        self._dropped: Counter[str] = Counter()
+        self._output_ns: deque[int] = deque(maxlen=output_interval)
+        self._recent: deque[FrameRecord] = deque(maxlen=RECENT_FRAMES)
+        self._recent_latency_ms: deque[float] = deque(maxlen=output_interval)
+        self._first_ns: int | None = None
+        self._last_ns: int | None = None
+        self.frames_in = 0
+        self.frames_out = 0
+        self.warmup_runs = 0
+
+    def frame_in(self, captured_ns: int) -> None:
+        """Count a frame that the source handed over."""
+        with self._lock:
+            self.frames_in += 1
+            if self._first_ns is None:
+                self._first_ns = captured_ns
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count frames that will not come out, by reason."""
+        with self._lock:
+            self._dropped[reason] += count
+
+    def stage(self, name: str, value_ms: float) -> None:
+        """Count a duration of one stage."""
+        with self._lock:
+            self._stages[name].add(value_ms)
+
+    def frame_out(
+        self,
+        *,
+        index: int,
+        pts_s: float,
+        captured_ns: int,
+        presented_ns: int,
+        stages_ms: Mapping[str, float],
+    ) -> None:
+        """Count a frame that reached every output, with its stages."""
+        latency_ms = max(0.0, (presented_ns - captured_ns) / 1e6)
+        done_ns = now_ns()
+        with self._lock:
+            self.frames_out += 1
+            self._last_ns = done_ns
+            self._output_ns.append(done_ns)
+            self._latency.add(latency_ms)
+            self._recent_latency_ms.append(latency_ms)
+            for name, value_ms in stages_ms.items():
+                self._stages[name].add(value_ms)
+            self._recent.append(FrameRecord(index, pts_s, latency_ms, dict(stages_ms)))
+
+    def live_fps(self) -> float:
+        """Return the output rate over the last frames, in frames a second."""
+        with self._lock:
+            if len(self._output_ns) < 2:
+                return 0.0
+            elapsed_ns = self._output_ns[-1] - self._output_ns[0]
+            return (len(self._output_ns) - 1) * 1e9 / elapsed_ns if elapsed_ns else 0.0
+
+    def live_latency_ms(self) -> tuple[float, float]:
+        """Return median and 95th percentile of the end-to-end latency of the last frames."""
+        with self._lock:
+            values = sorted(self._recent_latency_ms)
+        if not values:
+            return 0.0, 0.0
+        return nearest_rank(values, 50), nearest_rank(values, 95)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many frames were dropped, by reason."""
+        with self._lock:
+            return dict(self._dropped)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds from the first frame in to the last frame out."""
+        with self._lock:
+            if self._first_ns is None or self._last_ns is None:
+                return 0.0
+            return (self._last_ns - self._first_ns) / 1e9
+
+    def stages(self) -> dict[str, Summary]:
+        """Return the statistics of every stage, in the order of :data:`STAGES`."""
+        with self._lock:
+            return {name: histogram.summary() for name, histogram in self._stages.items()}
+
+    def latency(self) -> Summary:
+        """Return the statistics of the end-to-end latency."""
+        with self._lock:
+            return self._latency.summary()
+
+    def recent(self) -> list[FrameRecord]:
+        """Return the clocks of the last frames, oldest first."""
+        with self._lock:
+            return list(self._recent)
+
+
+def nearest_rank(ordered: Iterable[float], percent: float) -> float:
+    """Return the nearest-rank percentile of values in rising order.
+
+    Raises:
+        ValueError: no values.
+    """
+    values = list(ordered)
+    if not values:
+        raise ValueError("a percentile needs at least one value. Received: none")
+    return values[max(1, math.ceil(percent / 100.0 * len(values))) - 1]

@@ -1,0 +1,194 @@
+"""The closing report: what the run did, for people and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rtseg.engines.engine import EngineProfile
+from rtseg.engines.spec import EngineSpec
+from rtseg.realtime import environment
+from rtseg.realtime.errors import SinkError
+from rtseg.realtime.frame import SourceInfo
+from rtseg.realtime.profile import FrameRecord, Profiler, Summary
+
+CLOCKS = (
+    "decode: the decoder's work for the frame; preprocess: resize and conversion to the "
+    "network's input; infer: the network with normalisation, upsampling and argmax, without "
+    "waiting for its turn; render: colouring and HUD; encode: the slowest output's write. "
+    "end to end: from the decoder's hand-over until every output has the frame (window: "
+    "until it is shown). Stages overlap: throughput is not one over their sum."
+)
+"""What is inside each clock."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """All figures of one run.
+
+    Attributes:
+        source: name of the source, without any password.
+        end: why the run ended: ``end of input``, ``interrupted``, an error's reason word.
+        frames_in: frames that the source handed over.
+        frames_out: frames that reached the outputs.
+        dropped: frames that did not, by reason.
+        reconnects: how often a stream was opened again.
+        stalls: how often a stream gave nothing for too long.
+        elapsed_s: from the first frame in to the last frame out.
+        throughput_fps: frames out over ``elapsed_s``.
+        network_ms: median time of one inference inside the loop.
+        network_fps: what the network alone would reach with the same requests in flight.
+        latency: end to end.
+        stages: each stage's statistics.
+        cpu_ms_per_frame: CPU time of the process over the run, for each frame out.
+        cores_busy: CPU time over wall time, in cores.
+        peak_memory_mib: highest resident memory, in MiB.
+        warmup_runs: network runs before the first frame, left out of everything above.
+        environment: processor, engine, versions.
+        recent: the clocks of the last frames one by one.
+    """
+
+    source: str
+    end: str
+    frames_in: int
+    frames_out: int
+    dropped: dict[str, int]
+    elapsed_s: float
+    throughput_fps: float
+    network_ms: float
+    network_fps: float
+    latency: Summary
+    stages: dict[str, Summary]
+    cpu_ms_per_frame: float
+    cores_busy: float
+    peak_memory_mib: float
+    warmup_runs: int
+    environment: dict[str, Any]
+    reconnects: int = 0
+    stalls: int = 0
+    recent: list[FrameRecord] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """Return the report as one JSON object with a ``clocks`` text."""
+        return json.dumps({**dataclasses.asdict(self), "clocks": CLOCKS}, indent=2) + "\n"
+
+    def write_json(self, path: Path) -> None:
+        """Write :meth:`to_json` to a file.
+
+        Raises:
+            SinkError: the file cannot be written.
+        """
+        try:
+            path.write_text(self.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise SinkError(
+                f"cannot write the profile to {path}: {error.strerror or error}",
+                reason="NO_SPACE" if error.errno == 28 else "NOT_WRITABLE",
+            ) from error
+
+    def to_text(self) -> str:
+        """Return the report as lines for a terminal."""
+        lines = [
+            f"{'stage':<12}{'n':>7}{'mean':>8}{'p50':>8}{'p90':>8}{'p95':>8}{'p99':>8}"
+            f"{'max':>9}  ms"
+        ]
+        lines += [_row(name, summary) for name, summary in self.stages.items()]
+        lines.append(_row("end to end", self.latency))
+        drops = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
+        lines += [
+            "",
+            f"frames      {self.frames_in} in, {self.frames_out} out, "
+            f"{sum(self.dropped.values())} dropped{f' ({drops})' if drops else ''}; "
+            f"{self.warmup_runs} warm-up runs left out; "
+            f"{self.reconnects} reconnects, {self.stalls} stalls",
+            f"loop        {self.throughput_fps:.1f} frames/s over {self.elapsed_s:.1f} s, "
+            f"{self.cpu_ms_per_frame:.1f} CPU-ms a frame, {self.cores_busy:.2f} cores busy",
+            f"network     {self.network_ms:.1f} ms (median, inside the loop), alone at most "
+            f"{self.network_fps:.1f} frames/s",
+            f"memory      {self.peak_memory_mib:.0f} MiB at most",
+            f"engine      {_engine_line(self.environment)}",
+            f"end         {self.end}",
+            f"clocks      {CLOCKS}",
+        ]
+        return "\n".join(lines)
+
+
+def build_report(
+    profiler: Profiler,
+    engine: EngineProfile,
+    spec: EngineSpec,
+    source: SourceInfo,
+    *,
+    end: str,
+    cpu_s: float,
+    in_flight: int,
+) -> RunReport:
+    """Put the figures of a run together.
+
+    Args:
+        profiler: the run's clocks.
+        engine: what the network ran on.
+        spec: what the network is.
+        source: what was read.
+        end: why the run ended.
+        cpu_s: CPU seconds the process used during the run.
+        in_flight: how many inferences the loop kept in flight.
+    """
+    stages = profiler.stages()
+    elapsed_s = profiler.elapsed_s
+    frames_out = profiler.frames_out
+    infer = stages["infer"]
+    return RunReport(
+        source=source.name,
+        end=end,
+        frames_in=profiler.frames_in,
+        frames_out=frames_out,
+        dropped=profiler.dropped,
+        elapsed_s=elapsed_s,
+        throughput_fps=frames_out / elapsed_s if elapsed_s else 0.0,
+        network_ms=infer.p50_ms,
+        network_fps=in_flight * 1e3 / infer.mean_ms if infer.mean_ms else 0.0,
+        latency=profiler.latency(),
+        stages=stages,
+        cpu_ms_per_frame=cpu_s * 1e3 / frames_out if frames_out else 0.0,
+        cores_busy=cpu_s / elapsed_s if elapsed_s else 0.0,
+        peak_memory_mib=environment.peak_memory_mib(),
+        warmup_runs=profiler.warmup_runs,
+        environment={
+            "cpu": environment.cpu_name(),
+            "cores": environment.usable_cores(),
+            "backend": engine.backend,
+            "device": engine.device,
+            "precision": engine.precision,
+            "runtime_version": engine.runtime_version,
+            "requests": engine.requests,
+            "threads": engine.threads,
+            "network": spec.network,
+            "input": f"{spec.width}x{spec.height}",
+            "source_size": f"{source.width}x{source.height}",
+            "versions": environment.library_versions(),
+        },
+        recent=profiler.recent(),
+    )
+
+
+def _row(name: str, summary: Summary) -> str:
+    if summary.n == 0:
+        return f"{name:<12}{0:>7}{'-':>8}{'-':>8}{'-':>8}{'-':>8}{'-':>8}{'-':>9}"
+    return (
+        f"{name:<12}{summary.n:>7}{summary.mean_ms:>8.2f}{summary.p50_ms:>8.2f}"
+        f"{summary.p90_ms:>8.2f}{summary.p95_ms:>8.2f}{summary.p99_ms:>8.2f}"
+        f"{summary.max_ms:>9.2f}"
+    )
+
+
+def _engine_line(environment_: dict[str, Any]) -> str:
+    return (
+        f"{environment_['network']} {environment_['input']} {environment_['precision']} on "
+        f"{environment_['backend']} {environment_['runtime_version']}, "
+        f"{environment_['requests']} requests, {environment_['threads']} threads; "
+        f"{environment_['device']}, {environment_['cores']} cores"
+    )
