@@ -31,7 +31,9 @@ class ClassTable:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= VOID_ID:
-            raise ValueError(f"a class table has 1 to {VOID_ID} classes. Received: {len(self.names)}")
+            raise ValueError(
+                f"a class table has 1 to {VOID_ID} classes. Received: {len(self.names)}"
+            )
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"class names must differ. Received: {self.names}")
         if len(self.palette) != len(self.names):

@@ -1,0 +1,251 @@
+"""The command line of ``rt-seg``: what may be typed. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+from rtseg.realtime.errors import UsageError
+
+DESCRIPTION = """\
+Segment live video of streets: camera, stream or file in, coloured video, class ids or a
+window out, and the latency of every frame."""
+
+EPILOG = """\
+examples:
+  rt-seg --source camera0                          a window with the overlay; q quits
+  rt-seg --source drive.mp4 --out seg.mp4          sound, timestamps and rotation kept
+  rt-seg drive.mp4 seg.mp4 --view side-by-side --legend
+  rt-seg --source rtsp://host/stream --out window --hud --out seg.mkv
+  rt-seg --source 'frames/*.png' --labels-out ids/ class ids, one PNG a frame
+
+sources:  0, camera0, /dev/video0, v4l2:///dev/video0; rtsp:// rtsps:// rtmp:// http(s)://
+          udp:// tcp:// srt://; a file; a directory, quoted glob or frame_%06d.png; - for
+          stdin; screen, screen:1; testsrc, lavfi:GRAPH
+outputs:  seg.mp4 .mkv .mov; a directory; frame_%06d.png; window; null
+keys:     q or Esc quit, space pause, . step, Tab view, h HUD, l legend, + and - alpha,
+          s snapshot
+exit:     0 end of input or quit, 1 run-time failure, 2 usage, 130 Ctrl-C, 143 SIGTERM"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are :class:`UsageError` and suggest what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of leaving the process."""
+        raise UsageError(f"{message}. See {self.prog} --help")
+
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """Return the parsed arguments.
+
+        Raises:
+            UsageError: an unknown option, with the nearest known one, or a bad value.
+        """
+        options, unknown = self.parse_known_args(arguments)
+        if unknown:
+            self.error(self._unknown(unknown[0]))
+        return options
+
+    def _unknown(self, word: str) -> str:
+        if not word.startswith("-"):
+            return f"unexpected argument {word!r}: one source and one output at most"
+        name = word.split("=", 1)[0]
+        near = difflib.get_close_matches(name, list(self._option_string_actions), 1, 0.6)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        return f"unknown option {name}{meant}"
+
+
+def number(
+    kind: Callable[[str], float], least: float, most: float = math.inf, *, above: bool = False
+) -> Callable[[str], float]:
+    """Return an argparse type for numbers within limits.
+
+    Args:
+        kind: ``int`` or ``float``.
+        least: the smallest value allowed; excluded if ``above``.
+        most: the largest value allowed.
+        above: whether ``least`` itself is excluded.
+    """
+
+    def convert(text: str) -> float:
+        word = "a whole number" if kind is int else "a number"
+        limits = f"above {least:g}" if above else f"from {least:g}"
+        limits += f" to {most:g}" if most < math.inf else " on"
+        limits = limits.removesuffix(" on") if above else limits
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
+            raise argparse.ArgumentTypeError(f"{word} {limits}. Received: {text!r}")
+        return value
+
+    return convert
+
+
+def alpha(text: str) -> float:
+    """Return an overlay weight of 0..1; explain what a percentage would be."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if 0.0 <= value <= 1.0:
+        return value
+    hint = f" (did you mean {value / 100:g}?)" if 1.0 < value <= 100.0 else ""
+    raise argparse.ArgumentTypeError(f"a number from 0 to 1{hint}. Received: {text!r}")
+
+
+def build_parser() -> Parser:
+    """Return the parser of ``rt-seg``."""
+    parser = Parser(
+        prog="rt-seg",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("positional", nargs="*", metavar="SOURCE [OUT]", help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="store_true", help="print versions and exit")
+    _add_input(parser)
+    _add_engine(parser)
+    _add_view(parser)
+    _add_flow(parser)
+    _add_encode(parser)
+    _add_run(parser)
+    return parser
+
+
+def _add_input(parser: Parser) -> None:
+    group = parser.add_argument_group("input and output")
+    group.add_argument("--source", metavar="S", help="what to segment")
+    group.add_argument(
+        "--out", action="append", default=[], metavar="O", help="where it goes; repeatable"
+    )
+    group.add_argument(
+        "--labels-out", metavar="DIR|FILE.mkv", help="class ids without loss: PNGs or gray video"
+    )
+    group.add_argument(
+        "--label-ids",
+        choices=("train", "cityscapes"),
+        default="train",
+        help="ids in --labels-out: trainIds (default) or the data set's own",
+    )
+    group.add_argument(
+        "--jsonl", metavar="FILE", help="one line a frame: time, class shares, stage times"
+    )
+    group.add_argument("-y", "--overwrite", action="store_true", help="replace existing files")
+
+
+def _add_engine(parser: Parser) -> None:
+    group = parser.add_argument_group("engine")
+    group.add_argument("--model", default="espnet-lite", metavar="NAME", help="a shipped network")
+    group.add_argument("--engine", metavar="FILE", help="an engine file, or any ONNX network")
+    group.add_argument(
+        "--backend",
+        choices=("auto", "openvino", "onnxruntime", "tensorrt"),
+        default="auto",
+        help="what runs it (default: the best that is there)",
+    )
+    group.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda:0")
+    group.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16", "int8"), help="default: the fastest there"
+    )
+    group.add_argument(
+        "--threads", type=number(int, 0, 1024), default=0, metavar="N", help="0: from the cores"
+    )
+    group.add_argument(
+        "--warmup", type=number(int, 0), default=3, metavar="N", help="runs before the first frame"
+    )
+
+
+def _add_view(parser: Parser) -> None:
+    group = parser.add_argument_group("view")
+    group.add_argument(
+        "--view", choices=("overlay", "mask", "side-by-side", "input"), default="overlay"
+    )
+    group.add_argument(
+        "--alpha", type=alpha, default=0.5, metavar="0..1", help="weight of the colours"
+    )
+    group.add_argument(
+        "--palette", default="cityscapes", metavar="NAME|FILE", help="cityscapes, or a file"
+    )
+    group.add_argument("--classes", metavar="A,B", help="colour only these")
+    group.add_argument("--ignore-class", metavar="A,B", help="do not colour these")
+    group.add_argument("--legend", action="store_true", help="names and colours in the picture")
+    group.add_argument(
+        "--hud",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="rate, latency, drops in the picture (default: in a window)",
+    )
+
+
+def _add_flow(parser: Parser) -> None:
+    group = parser.add_argument_group("flow")
+    group.add_argument(
+        "--drop-policy",
+        choices=("latest", "block"),
+        help="default: latest for a live source, block for a file",
+    )
+    group.add_argument(
+        "--buffer", type=number(int, 0, 1000), default=0, metavar="N", help="frames that may wait"
+    )
+    group.add_argument("--max-fps", type=number(float, 0, above=True), metavar="F")
+    group.add_argument(
+        "--stride", type=number(int, 1), default=1, metavar="N", help="take each n-th frame"
+    )
+    group.add_argument(
+        "--loop", type=number(int, 0), default=1, metavar="N", help="play N times; 0: for ever"
+    )
+    group.add_argument("--start", type=number(float, 0), default=0.0, metavar="S", help="seconds")
+    group.add_argument("--duration", type=number(float, 0, above=True), metavar="S")
+    group.add_argument("--max-frames", type=number(int, 1), metavar="N")
+    group.add_argument(
+        "--timeout",
+        type=number(float, 0, above=True),
+        default=10.0,
+        metavar="S",
+        help="seconds without a frame until a stream counts as lost",
+    )
+    group.add_argument("--width", type=number(int, 1, 16384), metavar="W", help="camera")
+    group.add_argument("--height", type=number(int, 1, 16384), metavar="H", help="camera")
+    group.add_argument(
+        "--fps", type=number(float, 0, 1000, above=True), metavar="F", help="camera, images"
+    )
+    group.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp")
+    group.add_argument("--hwaccel", default="none", metavar="auto|none|NAME", help="decoder")
+
+
+def _add_encode(parser: Parser) -> None:
+    group = parser.add_argument_group("encode")
+    group.add_argument("--codec", metavar="NAME", help="FFmpeg's name (default: libx264)")
+    group.add_argument(
+        "--crf", type=number(int, 0, 63), metavar="N", help="quality, less is better"
+    )
+    group.add_argument("--bitrate", metavar="N[k|M]", help="instead of --crf")
+    group.add_argument("--no-audio", action="store_true", help="leave the sound out")
+
+
+def _add_run(parser: Parser) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument("--headless", action="store_true", help="never open a window")
+    group.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="more; twice: most")
+    group.add_argument("--log-format", choices=("text", "json"), default="text")
+    group.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="default: when stderr is a terminal",
+    )
+    group.add_argument("--debug", action="store_true", help="tracebacks")
+    group.add_argument(
+        "--profile",
+        nargs="?",
+        const="",
+        metavar="FILE.json",
+        help="the closing report, also as JSON when a file is named",
+    )
