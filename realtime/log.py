@@ -1,0 +1,50 @@
+"""Log lines on stderr, as text for people or as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Literal
+
+LOGGER = "rtseg"
+"""Every logger of the package is a child of this one."""
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"rt-seg: {level}{record.getMessage()}"
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.gmtime(record.created)
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", moment) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        reason = getattr(record, "reason", None)
+        if reason:
+            line["reason"] = reason
+        return json.dumps(line)
+
+
+def set_up_logging(form: Literal["text", "json"], *, quiet: bool, verbose: int) -> None:
+    """Send the package's log lines to stderr.
+
+    Args:
+        form: ``text`` or ``json`` (one object a line: time, level, logger, message, reason).
+        quiet: errors only.
+        verbose: 0 warnings, 1 information, 2 everything.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
+    logger = logging.getLogger(LOGGER)
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    logger.setLevel(logging.ERROR if quiet else levels[min(verbose, 2)])
