@@ -1,0 +1,90 @@
+"""What the benchmarks share: clips, runs of the installed command, medians, the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rtseg.realtime import environment
+
+
+def machine() -> str:
+    """Return one line that names the machine and the versions."""
+    versions = environment.library_versions()
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{environment.cpu_name()}, {environment.usable_cores()} cores; {shown}"
+
+
+def rt_seg() -> str:
+    """Return the path of the installed command.
+
+    Raises:
+        SystemExit: it is not installed in this environment.
+    """
+    beside = Path(sys.executable).with_name("rt-seg")
+    found = str(beside) if beside.exists() else shutil.which("rt-seg")
+    if not found:
+        raise SystemExit("rt-seg is not installed in this environment: pip install .")
+    return found
+
+
+def default_clip() -> Path | None:
+    """Return the 720p clip of the project's own data, or None where it is absent."""
+    named = os.environ.get("RTSEG_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    clip = folder / "videos" / "highway-720p.mp4"
+    return clip if clip.exists() else None
+
+
+@contextmanager
+def clip_or_generated(named: str | None) -> Iterator[Path]:
+    """Yield the clip to use: the one named, the project's own, or a generated 720p one."""
+    clip = Path(named) if named else default_clip()
+    if clip is not None:
+        yield clip
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "testsrc-720p.mp4"
+        subprocess.run(
+            [
+                rt_seg(),
+                *("--source", "lavfi:testsrc2=size=1280x720:rate=30:duration=10"),
+                *("--out", str(made), "--view", "input", "-q"),
+            ],
+            check=True,
+        )
+        yield made
+
+
+def run_loop(arguments: Sequence[str]) -> dict[str, Any]:
+    """Run ``rt-seg`` in a process of its own and return its profile.
+
+    Raises:
+        SystemExit: the run failed; its error line is passed on.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        profile = Path(folder) / "profile.json"
+        done = subprocess.run(
+            [rt_seg(), *arguments, "--profile", str(profile), "-q"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"rt-seg failed ({done.returncode}): {done.stderr.strip()[-500:]}")
+        loaded: dict[str, Any] = json.loads(profile.read_text(encoding="utf-8"))
+        return loaded
+
+
+def median_and_spread(values: Sequence[float]) -> str:
+    """Return ``median (least – most)`` of some runs."""
+    return f"{statistics.median(values):.1f} ({min(values):.1f} – {max(values):.1f})"
