@@ -1,0 +1,271 @@
+"""The Python interface: segment an array, or everything a source gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from rtseg.realtime.frame import U8, Frame, Rendered
+from rtseg.realtime.nearest import scale_nearest
+from rtseg.realtime.profile import Profiler
+from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.slot import Closed, Slot
+from rtseg.realtime.throttle import FlowOptions
+from rtseg.realtime.view import ViewOptions
+
+if TYPE_CHECKING:
+    import av
+
+    from rtseg.engines.engine import Engine
+    from rtseg.engines.labels import ClassTable
+    from rtseg.realtime.overlay import Renderer
+    from rtseg.realtime.sources.resolve import SourceOptions
+
+
+@dataclass(frozen=True)
+class Result:
+    """A frame of a stream with its class ids.
+
+    Attributes:
+        index: position in the source, from 0; gaps are frames that were dropped.
+        pts_s: presentation time in seconds from the first frame.
+        raw_labels: uint8, H×W at the engine's size: class ids.
+        stages_ms: milliseconds of each stage of the loop so far.
+    """
+
+    index: int
+    pts_s: float
+    raw_labels: U8
+    stages_ms: dict[str, float]
+    _frame: Frame
+    _renderer: Renderer
+
+    @cached_property
+    def labels(self) -> U8:
+        """Class ids at the frame's size, uint8, H×W (exact nearest neighbour)."""
+        return scale_nearest(self.raw_labels, self._frame.video.height, self._frame.video.width)
+
+    @cached_property
+    def image(self) -> U8:
+        """The frame, uint8, H×W×3, RGB."""
+        return self._frame.video.to_ndarray(format="rgb24")
+
+    @cached_property
+    def overlay(self) -> U8:
+        """The frame with the classes' colours over it, uint8, H×W×3, RGB (even size)."""
+        return self._renderer.render(self._frame, self.raw_labels).to_ndarray(format="rgb24")
+
+
+class Segmenter:
+    """Segments images and streams with one engine; a context manager that frees it.
+
+    Args:
+        engine: an engine file or any ONNX segmentation network; None takes ``model``.
+        model: name of a shipped network.
+        backend: ``auto``, ``openvino`` or ``onnxruntime``.
+        device: ``cpu`` or ``cuda:0``.
+        precision: ``fp32``, ``bf16``, ``fp16``, ``int8`` or None for the fastest there.
+        threads: CPU threads of the engine; 0 chooses from the machine.
+        view: how overlays look.
+
+    Raises:
+        EngineError: the engine cannot be opened.
+
+    Example:
+        >>> from rtseg.realtime import Segmenter
+        >>> import numpy as np
+        >>> with Segmenter() as segment:
+        ...     labels = segment(np.zeros((360, 640, 3), np.uint8))
+        >>> labels.shape, labels.dtype
+        ((360, 640), dtype('uint8'))
+    """
+
+    def __init__(
+        self,
+        engine: str | Path | None = None,
+        *,
+        model: str = "espnet-lite",
+        backend: str = "auto",
+        device: str = "cpu",
+        precision: str | None = None,
+        threads: int = 0,
+        view: ViewOptions | None = None,
+    ) -> None:
+        self._options = {
+            "path": None if engine is None else Path(engine),
+            "model": model,
+            "backend": backend,
+            "device": device,
+            "precision": precision,
+            "threads": threads,
+        }
+        self._view = view or ViewOptions()
+        self._engines: dict[str, Engine] = {}
+        self._engine("latency")
+
+    @property
+    def classes(self) -> ClassTable:
+        """Names and colours of the classes; a label is a position in it."""
+        return self._engine("latency").spec.classes
+
+    def __call__(self, image: U8) -> U8:
+        """Return the class ids of an image.
+
+        Args:
+            image: uint8, H×W×3, RGB, any size.
+
+        Returns:
+            uint8, H×W at the image's size.
+
+        Raises:
+            EngineError: ``BAD_INPUT`` where ``image`` is not such an array.
+        """
+        from rtseg.engines.preprocess import array_to_engine_input
+
+        engine = self._engine("latency")
+        pixels = array_to_engine_input(image, engine.spec.height, engine.spec.width)
+        labels = engine.infer(pixels[None])[0]
+        return scale_nearest(labels, image.shape[0], image.shape[1])
+
+    def overlay(self, image: U8) -> U8:
+        """Return an image with the classes' colours over it, uint8, H×W×3, RGB.
+
+        Raises:
+            EngineError: as for calling the segmenter.
+        """
+        labels = self(image)
+        palette = np.array(self.classes.palette, np.uint8)
+        shown = np.zeros(256, bool)
+        shown[list(self._view.shown(len(self.classes)))] = True
+        colours = np.zeros((256, 3), np.uint8)
+        colours[: len(palette)] = palette
+        alpha = 0.0 if self._view.view == "input" else self._view.alpha
+        if self._view.view == "mask":
+            return np.where(shown[labels][..., None], colours[labels], 0).astype(np.uint8)
+        mixed = np.rint(image * (1.0 - alpha) + colours[labels] * alpha).astype(np.uint8)
+        return np.where(shown[labels][..., None], mixed, image)
+
+    def stream(
+        self,
+        source: str,
+        *,
+        options: SourceOptions | None = None,
+        flow: FlowOptions | None = None,
+        profiler: Profiler | None = None,
+    ) -> Iterator[Result]:
+        """Yield the results of a source; decode and inference go on while you work.
+
+        A file gives every frame, in order. A live source gives the newest one when you ask;
+        what you were too slow for is counted in ``profiler.dropped``. Leaving the loop early
+        closes the source.
+
+        Args:
+            source: whatever ``rt-seg --source`` takes.
+            options: size, transport, start, … of the source.
+            flow: drop policy, stride, limits.
+            profiler: collects the clocks, if you want to read them.
+
+        Raises:
+            SourceError: the source cannot be opened or read.
+            UsageError: no known form of source.
+            EngineError: the engine failed.
+
+        Example:
+            >>> from rtseg.realtime import Segmenter
+            >>> with Segmenter() as segment:
+            ...     for result in segment.stream("testsrc"):
+            ...         print(result.index, result.labels.shape)
+            ...         break
+            0 (360, 640)
+        """
+        from rtseg.realtime.overlay import Renderer
+        from rtseg.realtime.pipeline import Pipeline
+        from rtseg.realtime.sources.resolve import open_source
+
+        with open_source(source, options) as opened:
+            engine = self._engine("latency" if opened.info.live else "throughput")
+            renderer = Renderer(engine.spec.classes, self._view)
+            hand_over = _HandOver()
+            pipeline = Pipeline(opened, engine, None, [hand_over], flow=flow, profiler=profiler)
+            failures: list[BaseException] = []
+
+            def run() -> None:
+                try:
+                    pipeline.run()
+                except BaseException as error:
+                    failures.append(error)
+                finally:
+                    hand_over.slot.end()
+
+            thread = threading.Thread(target=run, name="rtseg-stream")
+            thread.start()
+            try:
+                while True:
+                    try:
+                        item = hand_over.slot.get()
+                    except Closed:
+                        break
+                    assert item is not None
+                    frame = item.frame
+                    yield Result(
+                        frame.index, frame.pts_s, item.labels, item.stages_ms, frame, renderer
+                    )
+            finally:
+                pipeline.stop()
+                hand_over.slot.close()
+                thread.join()
+            if failures:
+                raise failures[0]
+
+    def close(self) -> None:
+        """Free the engines. May be called more than once."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+
+    def _engine(self, mode: Literal["latency", "throughput"]) -> Engine:
+        from rtseg.engines.registry import open_engine
+
+        if mode not in self._engines:
+            self._engines[mode] = open_engine(mode=mode, **self._options)  # type: ignore[arg-type]
+        return self._engines[mode]
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _HandOver(Sink):
+    """Gives frames to the thread that iterates."""
+
+    wants_picture = False
+    name = "stream"
+
+    def __init__(self) -> None:
+        self.slot: Slot[Rendered] = Slot(1)
+
+    def open(self, context: SinkContext) -> None:
+        pass
+
+    def write(self, item: Rendered) -> None:
+        self.slot.put(item)
+
+    def write_packets(self, packets: tuple[av.Packet, ...]) -> None:
+        pass
+
+    def close(self) -> None:
+        self.slot.end()

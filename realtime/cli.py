@@ -1,0 +1,107 @@
+"""The command ``rt-seg``: arguments in, one line and the right exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Sequence
+
+from rtseg.engines.errors import EngineError
+from rtseg.realtime.arguments import build_parser
+from rtseg.realtime.errors import RealtimeError, UsageError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``rt-seg`` and return its exit code.
+
+    Args:
+        arguments: what was typed after the command; None takes it from the process.
+    """
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in typed
+    try:
+        options = build_parser().parse(typed)
+        if options.version:
+            _print_versions()
+            return 0
+        return _run(options)
+    except SystemExit as done:  # --help has been printed
+        return done.code if isinstance(done.code, int) else 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (RealtimeError, EngineError) as error:
+        if debug:
+            raise
+        return fail(str(error), error.reason, _exit_code(error), _wants_json(typed))
+    except Exception as error:
+        if debug:
+            raise
+        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        return fail(text, "INTERNAL", 1, _wants_json(typed))
+
+
+def command() -> None:
+    """Run :func:`main` as the installed command does."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    stuck = [thread for thread in threading.enumerate() if thread.name.startswith("rtseg-")]
+    if stuck:  # an output that never returns must not keep the process
+        os._exit(code)
+    sys.exit(code)
+
+
+def fail(text: str, reason: str, code: int, as_json: bool) -> int:
+    """Say in one line on stderr what went wrong, and return the exit code."""
+    line = " ".join(text.split())
+    if as_json:
+        import json
+
+        record = {"level": "error", "reason": reason, "message": line}
+        print(json.dumps(record), file=sys.stderr)
+    else:
+        print(f"rt-seg: error: {reason}: {line}", file=sys.stderr)
+    return code
+
+
+def _exit_code(error: RealtimeError | EngineError) -> int:
+    return error.exit_code if isinstance(error, RealtimeError) else 1
+
+
+def _wants_json(typed: list[str]) -> bool:
+    following = dict(zip(typed, typed[1:], strict=False))
+    return "--log-format=json" in typed or following.get("--log-format") == "json"
+
+
+def _print_versions() -> None:
+    from rtseg.realtime.environment import own_version, runtime_versions
+
+    print(f"rt-seg {own_version()}")
+    for name, version in runtime_versions().items():
+        print(f"{name} {version}")
+
+
+def _run(options: argparse.Namespace) -> int:
+    _take_positionals(options)
+    if options.source is None:
+        raise UsageError("nothing to segment: name a source, such as rt-seg --source camera0")
+    from rtseg.realtime.session import run_session
+
+    return run_session(options)
+
+
+def _take_positionals(options: argparse.Namespace) -> None:
+    """Let ``rt-seg S [O]`` mean ``--source S --out O``."""
+    words: list[str] = options.positional
+    if options.source is not None and words:
+        raise UsageError(f"the source was named twice. Received: {options.source} and {words[0]}")
+    if len(words) > 2:
+        raise UsageError(f"one source and one output at most. Received: {' '.join(words)}")
+    if words:
+        options.source = words[0]
+    if len(words) == 2:
+        options.out = [words[1], *options.out]
