@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -55,12 +55,12 @@ class Result:
     @cached_property
     def image(self) -> U8:
         """The frame, uint8, H×W×3, RGB."""
-        return self._frame.video.to_ndarray(format="rgb24")
+        return _rgb(self._frame.video)
 
     @cached_property
     def overlay(self) -> U8:
         """The frame with the classes' colours over it, uint8, H×W×3, RGB (even size)."""
-        return self._renderer.render(self._frame, self.raw_labels).to_ndarray(format="rgb24")
+        return _rgb(self._renderer.render(self._frame, self.raw_labels))
 
 
 class Segmenter:
@@ -249,6 +249,10 @@ class Segmenter:
         self.close()
 
 
+def _rgb(video: av.VideoFrame) -> U8:
+    return video.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+
+
 class _HandOver(Sink):
     """Gives frames to the thread that iterates."""
 
@@ -264,7 +268,7 @@ class _HandOver(Sink):
     def write(self, item: Rendered) -> None:
         self.slot.put(item)
 
-    def write_packets(self, packets: tuple[av.Packet, ...]) -> None:
+    def write_packets(self, packets: tuple[av.Packet[Any], ...]) -> None:
         pass
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.frame import Rendered, now_ns
 from rtseg.realtime.profile import Profiler
@@ -98,7 +98,7 @@ class SinkWorker:
         self.slot: Slot[Job] = Slot(capacity, policy, replace_dropped)
         self._on_error = on_error
         self._opened = threading.Event()
-        self._packets: Callable[[], tuple[av.Packet, ...]] | None = None
+        self._packets: Callable[[], tuple[av.Packet[Any], ...]] | None = None
         self._context: SinkContext | None = None
         self.thread = threading.Thread(target=self._run, name=f"rtseg-sink-{sink.name}")
 
@@ -111,7 +111,7 @@ class SinkWorker:
         """Return whether opening ended (well or not) within ``timeout_s``."""
         return self._opened.wait(timeout_s)
 
-    def finish(self, packets: Callable[[], tuple[av.Packet, ...]] | None) -> None:
+    def finish(self, packets: Callable[[], tuple[av.Packet[Any], ...]] | None) -> None:
         """Say that no more frames come; ``packets`` gives the sound after the last one."""
         self._packets = packets
         self.slot.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class Frame:
     time_base: Fraction
     captured_ns: int = field(default_factory=now_ns)
     decode_ms: float = 0.0
-    packets: tuple[av.Packet, ...] = ()
+    packets: tuple[av.Packet[Any], ...] = ()
 
     @property
     def pts_s(self) -> float:

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -95,12 +95,12 @@ class Pipeline:
         self._wants_picture = any(sink.wants_picture for sink in sinks)
         if self._wants_picture and painter is None:
             raise ValueError("a sink wants pictures, so the pipeline needs a painter")
-        self._in_flight_limit = 1 if latest else max(2, engine.requests)
-        self._permits = threading.Semaphore(self._in_flight_limit)
+        self.in_flight_limit = 1 if latest else max(2, engine.requests)
+        self._permits = threading.Semaphore(self.in_flight_limit)
         self._captured: Slot[Frame] = Slot(
             self._flow.capacity(self._info.live), self._live_policy, self._newer_frame
         )
-        self._in_flight: Slot[_InFlight] = Slot(self._in_flight_limit)
+        self._in_flight: Slot[_InFlight] = Slot(self.in_flight_limit)
         self._workers = [
             SinkWorker(sink, self._live_policy, 1 if latest else 3, self._fail) for sink in sinks
         ]
@@ -116,7 +116,7 @@ class Pipeline:
         self._error_lock = threading.Lock()
         self._stop_asked = False
         # Sound after the last frame: only of a source that was read to its end.
-        self._trailing: Callable[[], tuple[av.Packet, ...]] | None = None
+        self._trailing: Callable[[], tuple[av.Packet[Any], ...]] | None = None
         self._stopping = threading.Event()
 
     def run(self, while_running: Callable[[], None] | None = None) -> None:
@@ -237,7 +237,7 @@ class Pipeline:
 
     def _capture(self) -> None:
         throttle = Throttle(self._flow.stride, self._flow.max_fps)
-        carried: tuple[av.Packet, ...] = ()
+        carried: tuple[av.Packet[Any], ...] = ()
         taken = 0
         start_s = time.monotonic()
         try:

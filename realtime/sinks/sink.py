@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rtseg.engines.spec import EngineSpec
 from rtseg.realtime.frame import Rendered, SourceInfo
@@ -73,7 +73,7 @@ class Sink(ABC):
         Called some thirty times a second, in the sink's thread, while no frame comes.
         """
 
-    def write_packets(self, packets: tuple[av.Packet, ...]) -> None:  # noqa: B027
+    def write_packets(self, packets: tuple[av.Packet[Any], ...]) -> None:  # noqa: B027
         """Take the sound and subtitle packets that came after the last frame."""
 
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.frame import Frame, SourceInfo
 
@@ -44,7 +44,7 @@ class Source(ABC):
             SourceError: the source broke, or had no frame at all (``NO_FRAMES``).
         """
 
-    def remaining_packets(self) -> tuple[av.Packet, ...]:
+    def remaining_packets(self) -> tuple[av.Packet[Any], ...]:
         """Return sound and subtitle packets that came after the last frame."""
         return ()
 

@@ -1,0 +1,312 @@
+"""One run of ``rt-seg``: puts source, engine, painter and outputs together, and reports."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rtseg.engines.engine import Engine
+from rtseg.engines.errors import EngineError
+from rtseg.realtime.controls import Controls
+from rtseg.realtime.environment import cpu_seconds
+from rtseg.realtime.errors import RealtimeError, UsageError
+from rtseg.realtime.frame import SourceInfo
+from rtseg.realtime.hud import HudText
+from rtseg.realtime.log import set_up_logging
+from rtseg.realtime.overlay import Renderer
+from rtseg.realtime.palette import load_palette, select_classes
+from rtseg.realtime.pipeline import Pipeline
+from rtseg.realtime.progress import ProgressLine
+from rtseg.realtime.report import RunReport, build_report
+from rtseg.realtime.sinks.resolve import parse_sink
+from rtseg.realtime.sinks.sink import Sink
+from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.resolve import open_source
+from rtseg.realtime.throttle import FlowOptions
+from rtseg.realtime.view import VIEWS, View, ViewOptions
+
+if TYPE_CHECKING:
+    from rtseg.realtime.sources.source import Source
+
+_log = logging.getLogger("rtseg.realtime")
+
+HUD_S = 0.25
+"""How often the HUD's figures change."""
+
+_SIGNAL_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def run_session(options: argparse.Namespace) -> int:
+    """Run what the arguments ask for and return the exit code.
+
+    Raises:
+        RealtimeError: the source or an output failed, or an option makes no sense.
+        EngineError: the engine failed.
+    """
+    set_up_logging(options.log_format, quiet=options.quiet, verbose=options.verbose)
+    with _Signals() as signals:
+        flow = _flow_options(options)
+        sink_texts = _sink_texts(options)
+        with (
+            open_source(options.source, _source_options(options)) as source,
+            _open_engine(options, source.info) as engine,
+        ):
+            view = _view_options(options, engine, sink_texts)
+            controls = Controls(view, _switchable_views(view, sink_texts))
+            classes = load_palette(options.palette, engine.spec.classes)
+            renderer = Renderer(classes, view, controls)
+            sinks = _open_sinks(options, sink_texts, source.info, controls)
+            pipeline = Pipeline(source, engine, renderer, sinks, flow=flow, controls=controls)
+            signals.pipeline = pipeline
+            return _Run(options, source, engine, renderer, controls, pipeline, signals).run()
+
+
+class _Signals:
+    """Turns SIGINT and SIGTERM into an orderly end; a second one forces."""
+
+    def __init__(self) -> None:
+        self.pipeline: Pipeline | None = None
+        self.code: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> _Signals:
+        with contextlib.suppress(ValueError):  # not in the main thread: no signals to mind
+            for number in _SIGNAL_CODES:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        code = _SIGNAL_CODES[signal.Signals(number)]
+        if self.code is not None:
+            os._exit(code)
+        self.code = code
+        if self.pipeline is None:  # nothing was written yet
+            raise SystemExit(code)
+        self.pipeline.stop()
+
+
+class _Run:
+    """The part of a session in which frames flow."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        source: Source,
+        engine: Engine,
+        renderer: Renderer,
+        controls: Controls,
+        pipeline: Pipeline,
+        signals: _Signals,
+    ) -> None:
+        self._options = options
+        self._source = source
+        self._engine = engine
+        self._profile = engine.profile()
+        self._renderer = renderer
+        self._controls = controls
+        self._pipeline = pipeline
+        self._signals = signals
+        self._hud_due_s = 0.0
+
+    def run(self) -> int:
+        cpu_before_s = cpu_seconds()
+        end = "end of input"
+        try:
+            with self._progress() as progress:
+
+                def while_running() -> None:
+                    self._refresh_hud()
+                    if progress is not None:
+                        progress.update()
+
+                self._pipeline.run(while_running)
+            if self._signals.code is not None:
+                end = "interrupted"
+            elif self._controls.quit:
+                end = "quit"
+            elif self._pipeline.profiler.frames_out == self._options.max_frames:
+                end = "--max-frames reached"
+        except (RealtimeError, EngineError) as error:
+            end = error.reason
+            raise
+        finally:
+            self._close(end, cpu_seconds() - cpu_before_s)
+        return self._signals.code or 0
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[ProgressLine | None]:
+        wanted = self._options.progress
+        if wanted is None:
+            wanted = sys.stderr.isatty() and not self._options.quiet
+        if not wanted:
+            yield None
+            return
+        with ProgressLine(
+            self._source.info,
+            self._pipeline.profiler,
+            total=self._expected_frames(),
+            force=bool(self._options.progress),
+        ) as line:
+            yield line
+
+    def _expected_frames(self) -> int | None:
+        """Return how many frames the run will write, as far as it can be told."""
+        info, options = self._source.info, self._options
+        frames = info.frames
+        if frames is not None:
+            frames = -(-frames // options.stride)
+            if options.max_fps and info.fps:
+                frames = int(frames * min(1.0, options.max_fps / float(info.fps)))
+        if options.max_frames is not None:
+            frames = min(frames, options.max_frames) if frames else options.max_frames
+        return frames
+
+    def _refresh_hud(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._hud_due_s:
+            return
+        self._hud_due_s = now_s + HUD_S
+        profiler = self._pipeline.profiler
+        p50_ms, p95_ms = profiler.live_latency_ms()
+        self._renderer.hud_text = HudText.of(
+            fps=profiler.live_fps(),
+            latency_p50_ms=p50_ms,
+            latency_p95_ms=p95_ms,
+            dropped=sum(profiler.dropped.values()),
+            engine=self._engine.spec.network,
+            precision=self._profile.precision,
+        )
+
+    def _close(self, end: str, cpu_s: float) -> None:
+        report = build_report(
+            self._pipeline.profiler,
+            self._profile,
+            self._engine.spec,
+            self._source.info,
+            end=end,
+            cpu_s=cpu_s,
+            in_flight=self._pipeline.in_flight_limit,
+        )
+        self._say(report)
+        if self._options.profile:
+            report.write_json(Path(self._options.profile))
+
+    def _say(self, report: RunReport) -> None:
+        asked = self._options.profile is not None and not self._options.profile
+        if report.frames_out and (asked or not self._options.quiet):
+            if self._options.log_format == "json":
+                import json
+
+                fields = json.loads(report.to_json())
+                fields.pop("recent")
+                print(json.dumps({"level": "info", "report": fields}), file=sys.stderr)
+            else:
+                print(report.to_text(), file=sys.stderr)
+        dropped = sum(report.dropped.values())
+        if dropped and not self._options.quiet:
+            _log.info("%d of %d frames were dropped", dropped, report.frames_in)
+
+
+def _source_options(options: argparse.Namespace) -> SourceOptions:
+    return SourceOptions(
+        start_s=options.start,
+        duration_s=options.duration,
+        loop=options.loop,
+        width=options.width,
+        height=options.height,
+        fps=options.fps,
+        rtsp_transport=options.rtsp_transport,
+        timeout_s=options.timeout,
+        hwaccel=options.hwaccel,
+    )
+
+
+def _flow_options(options: argparse.Namespace) -> FlowOptions:
+    return FlowOptions(
+        drop_policy=options.drop_policy,
+        buffer=options.buffer,
+        max_fps=options.max_fps,
+        stride=options.stride,
+        max_frames=options.max_frames,
+        warmup=options.warmup,
+    )
+
+
+def _open_engine(options: argparse.Namespace, info: SourceInfo) -> Engine:
+    from rtseg.engines.registry import open_engine
+
+    return open_engine(
+        None if options.engine is None else Path(options.engine),
+        model=options.model,
+        backend=options.backend,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads,
+        mode="latency" if info.live else "throughput",
+    )
+
+
+def _view_options(options: argparse.Namespace, engine: Engine, sinks: Sequence[str]) -> ViewOptions:
+    classes = engine.spec.classes
+    return ViewOptions(
+        view=options.view,
+        alpha=options.alpha,
+        classes=None if options.classes is None else select_classes(options.classes, classes),
+        ignore_classes=()
+        if options.ignore_class is None
+        else select_classes(options.ignore_class, classes),
+        legend=options.legend,
+        hud="window" in sinks if options.hud is None else options.hud,
+    )
+
+
+def _switchable_views(view: ViewOptions, sinks: Sequence[str]) -> tuple[View, ...]:
+    """Return the views a key may switch to: pictures in a file cannot change their size."""
+    if all(text == "window" for text in sinks):
+        return VIEWS
+    return tuple(v for v in VIEWS if (v == "side-by-side") == (view.view == "side-by-side"))
+
+
+def _sink_texts(options: argparse.Namespace) -> list[str]:
+    """Return the outputs for pictures; a window when nothing was asked for.
+
+    Raises:
+        UsageError: nothing was asked for and there is no display.
+    """
+    texts = list(options.out)
+    for text in texts:
+        parse_sink(text)  # errors of form come before anything is opened
+    if options.headless and "window" in texts:
+        raise UsageError("--headless and --out window exclude each other. Allowed: one of them")
+    if texts or options.labels_out or options.jsonl:
+        return texts
+    if options.profile is not None:
+        return ["null"]
+    from rtseg.realtime.sinks.window import has_display
+
+    if options.headless or not has_display():
+        raise UsageError(
+            "there is no display for a window: name an output, such as --out seg.mp4, "
+            "--labels-out ids/ or --out null",
+            reason="NO_DISPLAY",
+        )
+    return ["window"]
+
+
+def _open_sinks(
+    options: argparse.Namespace, texts: Sequence[str], info: SourceInfo, controls: Controls
+) -> list[Sink]:
+    raise NotImplementedError
