@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 
 from rtseg.engines.errors import EngineError
 from rtseg.realtime.arguments import build_parser
@@ -73,7 +74,7 @@ def _exit_code(error: RealtimeError | EngineError) -> int:
 
 
 def _wants_json(typed: list[str]) -> bool:
-    following = dict(zip(typed, typed[1:], strict=False))
+    following = dict(pairwise(typed))
     return "--log-format=json" in typed or following.get("--log-format") == "json"
 
 
