@@ -9,8 +9,9 @@ class CalibrationError(Exception):
     Args:
         message: one line: what was received, and what is allowed.
         reason: stable word for logs and scripts: ``NOT_FOUND``, ``NO_IMAGES``,
-            ``BAD_DATA``, ``BAD_NETWORK``, ``BAD_OPTION``, ``BAD_ACTIVATIONS``,
-            ``CACHE_DAMAGED``, ``CACHE_MISMATCH`` or ``NO_SPACE``.
+            ``BAD_DATA``, ``BAD_INPUT``, ``BAD_LABEL``, ``CLASS_MISMATCH``,
+            ``BAD_NETWORK``, ``BAD_OPTION``, ``BAD_ACTIVATIONS``, ``CACHE_DAMAGED``,
+            ``CACHE_MISMATCH`` or ``NO_SPACE``.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The one exception family of the networks' room."""
+"""The errors of this room. Every one carries a stable reason word."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from __future__ import annotations
 class ModelError(Exception):
     """A failure while a network is built, trained, exported or judged.
 
-    Attributes:
-        reason: a stable word that scripts may test (``NOT_FOUND``, ``BAD_DATA``,
-            ``BAD_CONFIG``, ``BAD_WEIGHTS``, ``CLASS_MISMATCH``, ``NAN_LOSS``,
-            ``NO_SPACE``, ``MISSING_PACKAGE``, ``UNSUPPORTED_LAYER``).
+    Args:
+        message: one line: what was received, and what is allowed.
+        reason: stable word for logs and scripts: ``NOT_FOUND``, ``BAD_CONFIG``,
+            ``BAD_DATA``, ``BAD_WEIGHTS``, ``CLASS_MISMATCH``, ``NAN_LOSS``, ``NO_SPACE``,
+            ``MISSING_PACKAGE``, ``UNSUPPORTED_LAYER`` or ``MODEL_FAILED``.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(f"{reason}: {message}")
+    def __init__(self, message: str, *, reason: str = "MODEL_FAILED") -> None:
+        super().__init__(message)
         self.reason = reason
-        self.message = message
 
 
 def missing_package(package: str, purpose: str) -> ModelError:
     """Return the error for an optional package that is not installed."""
     return ModelError(
-        "MISSING_PACKAGE",
-        f"{purpose} needs the package {package!r}; install rt-seg[train]",
+        f"{purpose} needs a package that is not installed: pip install {package}",
+        reason="MISSING_PACKAGE",
     )

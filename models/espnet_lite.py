@@ -68,6 +68,6 @@ def build_espnet_lite(
     x = separable(_merge(x, features[16], deep, "merge16"), middle, "refine16")
     x = separable(_merge(x, features[8], middle, "merge8"), narrow, "refine8")
     x = separable(_merge(x, features[4], narrow, "merge4"), narrow, "refine4")
-    x = layers.Dropout(DROPOUT, name="dropout")(x)
+    x = layers.SpatialDropout2D(DROPOUT, name="dropout")(x)
     logits = layers.Conv2D(classes, 1, name="logits", dtype="float32")(x)
     return keras.Model(frames, logits, name="espnet-lite")

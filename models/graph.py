@@ -47,12 +47,12 @@ def steps_of(model: keras.Model) -> list[Step]:
     """
     by_depth = getattr(model, "_nodes_by_depth", None)
     if by_depth is None:
-        raise ModelError("UNSUPPORTED_LAYER", f"{model.name} is no functional Keras model")
+        raise ModelError(f"{model.name} is no functional Keras model", reason="UNSUPPORTED_LAYER")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
-            "UNSUPPORTED_LAYER",
             f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
             "exactly one of each is allowed",
+            reason="UNSUPPORTED_LAYER",
         )
     numbers: dict[int, int] = {}
     steps: list[Step] = []
@@ -60,20 +60,22 @@ def steps_of(model: keras.Model) -> list[Step]:
         for node in by_depth[depth]:
             if len(node.outputs) != 1:
                 raise ModelError(
-                    "UNSUPPORTED_LAYER", f"layer {node.operation.name} has several outputs"
+                    f"layer {node.operation.name} has several outputs", reason="UNSUPPORTED_LAYER"
                 )
             inputs = tuple(numbers[id(t)] for t in node.input_tensors)
             output = node.outputs[0]
             numbers[id(output)] = len(steps)
             steps.append(Step(node.operation, inputs, len(steps), tuple(output.shape)))
     if numbers[id(model.outputs[0])] != len(steps) - 1:
-        raise ModelError("UNSUPPORTED_LAYER", f"the output of {model.name} is not its last layer")
+        raise ModelError(
+            f"the output of {model.name} is not its last layer", reason="UNSUPPORTED_LAYER"
+        )
     return steps
 
 
 def unsupported(step: Step, purpose: str) -> ModelError:
     """The error for a layer that ``purpose`` cannot handle."""
     return ModelError(
-        "UNSUPPORTED_LAYER",
         f"{purpose} cannot handle layer {step.layer.name!r} of type {step.kind}",
+        reason="UNSUPPORTED_LAYER",
     )

@@ -63,9 +63,9 @@ def check_input_size(height: int, width: int) -> None:
     """Raise `ModelError` unless both sides are positive multiples of 32."""
     if height <= 0 or width <= 0 or height % STRIDE or width % STRIDE:
         raise ModelError(
-            "BAD_CONFIG",
             f"input size {height}x{width} (height x width) is not allowed; "
             f"both must be positive multiples of {STRIDE}",
+            reason="BAD_CONFIG",
         )
 
 
@@ -111,8 +111,13 @@ def conv_bn(
     Without ``norm`` the convolution has a bias instead of the BatchNorm.
     """
     x = layers.Conv2D(
-        filters, kernel, strides=stride, padding="same", use_bias=not norm,
-        kernel_initializer="he_normal", name=name,
+        filters,
+        kernel,
+        strides=stride,
+        padding="same",
+        use_bias=not norm,
+        kernel_initializer="he_normal",
+        name=name,
     )(x)
     if norm:
         x = batch_norm(x, f"{name}_bn")
@@ -124,8 +129,12 @@ def depthwise_bn(
 ) -> Any:
     """Depthwise convolution, BatchNorm, activation."""
     x = layers.DepthwiseConv2D(
-        kernel, strides=stride, padding="same", use_bias=False,
-        depthwise_initializer="he_normal", name=name,
+        kernel,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer="he_normal",
+        name=name,
     )(x)
     return activate(batch_norm(x, f"{name}_bn"), activation, f"{name}_act")
 

@@ -69,8 +69,12 @@ def lite0_encoder(x: Any) -> dict[int, Any]:
         for repeat in range(stage.repeats):
             stride = stage.stride if repeat == 0 else 1
             x = inverted_residual(
-                x, f"block{index}", kernel=stage.kernel, stride=stride,
-                expand=stage.expand, filters=stage.filters,
+                x,
+                f"block{index}",
+                kernel=stage.kernel,
+                stride=stride,
+                expand=stage.expand,
+                filters=stage.filters,
             )
             index += 1
             reached *= stride

@@ -1,0 +1,129 @@
+"""Training views: geometry, colour and degradation of one labelled image.
+
+The network's view is the whole frame squashed to the input size, so a view of scale
+1 maps the source frame, whatever its shape, to ``nominal`` pixels on each side; scale
+and aspect vary around that, and a crop is cut out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.engines.labels import VOID_ID
+from rtseg.models.config import AugmentConfig
+
+U8 = NDArray[np.uint8]
+
+
+def view_matrix(
+    source: tuple[int, int], scale_x: float, scale_y: float, x0: float, y0: float, flip: bool
+) -> NDArray[np.float64]:
+    """Affine matrix (2, 3) from a source of (height, width) pixels to a view.
+
+    ``scale_x`` and ``scale_y`` are view pixels per source *frame*; (x0, y0) is the
+    view's corner in that enlarged frame. Pixel centres lie at half-integers.
+    """
+    height, width = source
+    sx, sy = scale_x / width, scale_y / height
+    tx, ty = 0.5 * sx - 0.5 - x0, 0.5 * sy - 0.5 - y0
+    if flip:
+        # Mirror in the enlarged frame: x -> scale_x - x.
+        sx, tx = -sx, scale_x - 0.5 * (scale_x / width) - 0.5 - x0
+    return np.array([[sx, 0.0, tx], [0.0, sy, ty]])
+
+
+def geometry(
+    rng: np.random.Generator, config: AugmentConfig, nominal: int, crop: int
+) -> tuple[float, float, float, float, bool]:
+    """Draw (scale_x, scale_y, x0, y0, flip) for one view."""
+    scale = math.exp(rng.uniform(math.log(config.scale[0]), math.log(config.scale[1])))
+    stretch = math.exp(rng.uniform(-1.0, 1.0) * math.log(config.aspect) / 2.0)
+    scale_x, scale_y = nominal * scale * stretch, nominal * scale / stretch
+    spare_x, spare_y = scale_x - crop, scale_y - crop
+    x0 = rng.uniform(min(0.0, spare_x), max(0.0, spare_x))
+    y0 = rng.uniform(min(0.0, spare_y), max(0.0, spare_y))
+    return scale_x, scale_y, x0, y0, bool(rng.random() < 0.5)
+
+
+def colour_matrix(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np.float32]:
+    """Draw one affine colour change (3, 4) for RGB 0..255."""
+    luma = np.array([0.299, 0.587, 0.114])
+    saturation = 1.0 + rng.uniform(-config.saturation, config.saturation)
+    matrix = saturation * np.eye(3) + (1.0 - saturation) * np.outer(np.ones(3), luma)
+    angle = math.radians(rng.uniform(-config.hue, config.hue))
+    # Rotation about the grey axis (Rodrigues).
+    cos, sin, third = math.cos(angle), math.sin(angle), 1.0 / 3.0
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) * math.sqrt(third)
+    rotation = cos * np.eye(3) + sin * cross + (1 - cos) * third * np.ones((3, 3))
+    contrast = 1.0 + rng.uniform(-config.contrast, config.contrast)
+    brightness = 255.0 * rng.uniform(-config.brightness, config.brightness) * 0.5
+    matrix = contrast * (rotation @ matrix)
+    offset = np.full((3, 1), 110.0 * (1.0 - contrast) + brightness)
+    return np.hstack([matrix, offset]).astype(np.float32)
+
+
+def degrade(image: U8, rng: np.random.Generator, config: AugmentConfig) -> U8:
+    """Blur, add noise to or compress an image, each with its probability."""
+    if rng.random() < config.blur:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.5)), np.uint8)
+    if rng.random() < config.noise:
+        noise = rng.normal(0.0, rng.uniform(2.0, 8.0), image.shape).astype(np.float32)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    if rng.random() < config.jpeg:
+        quality = int(rng.integers(25, 81))
+        done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if done:
+            image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return image
+
+
+def draw_view(
+    image: U8,
+    label: U8,
+    rng: np.random.Generator,
+    config: AugmentConfig,
+    *,
+    nominal: int,
+    crop: int,
+    sharp: bool,
+) -> tuple[U8, U8]:
+    """Draw one training view.
+
+    Args:
+        image: RGB uint8 (h, w, 3).
+        label: trainIds uint8 (H, W) of the same frame, in any size.
+        rng: source of all randomness.
+        config: limits of the variation.
+        nominal: side in pixels of the whole frame at scale 1.
+        crop: side in pixels of the view.
+        sharp: whether the image may be degraded.
+
+    Returns:
+        RGB uint8 (crop, crop, 3) and trainIds uint8 (crop, crop); 255 outside the frame.
+    """
+    scale_x, scale_y, x0, y0, flip = geometry(rng, config, nominal, crop)
+    place = (scale_x, scale_y, x0, y0, flip)
+    view = cv2.warpAffine(
+        image,
+        view_matrix(image.shape[:2], *place),
+        (crop, crop),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(114, 114, 114),
+    )
+    target = cv2.warpAffine(
+        label,
+        view_matrix(label.shape[:2], *place),
+        (crop, crop),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=VOID_ID,
+    )
+    if sharp:
+        view = degrade(np.asarray(view, np.uint8), rng, config)
+    view = cv2.transform(view, colour_matrix(rng, config))
+    return np.asarray(view, np.uint8), np.asarray(target, np.uint8)

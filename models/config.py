@@ -1,0 +1,225 @@
+"""What one training run is: read from JSON, checked, and kept with its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rtseg.models.errors import ModelError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of the run.
+
+    Attributes:
+        until: where it ends, as a part of the whole run (0 to 1).
+        crop: side of the training views in pixels, a multiple of 32.
+        batch: views a step.
+    """
+
+    until: float
+    crop: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One data set of a run.
+
+    Attributes:
+        root: its folder; relative ones are below the data root.
+        share: share of all draws (any positive unit).
+        kind: ``cityscapes`` or ``camvid``.
+        split: usually ``train``.
+        sharp: whether its images may be blurred and compressed.
+    """
+
+    root: str
+    share: float
+    kind: str = "cityscapes"
+    split: str = "train"
+    sharp: bool = True
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far views may vary.
+
+    Attributes:
+        scale: smallest and largest scale, drawn log-uniformly.
+        aspect: largest stretch of one axis against the other.
+        brightness, contrast, saturation: largest relative change.
+        hue: largest rotation of the colours, in degrees.
+        blur: probability of a Gaussian blur (sigma 0.4 to 1.5 pixels).
+        jpeg: probability of JPEG compression (quality 25 to 80).
+        noise: probability of sensor noise (sigma 2 to 8 of 255).
+    """
+
+    scale: tuple[float, float] = (0.7, 1.6)
+    aspect: float = 1.3
+    brightness: float = 0.25
+    contrast: float = 0.3
+    saturation: float = 0.4
+    hue: float = 12.0
+    blur: float = 0.12
+    jpeg: float = 0.12
+    noise: float = 0.08
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        network: name in the registry.
+        sources: data sets and their shares.
+        size: side of the network's whole view in pixels; validation runs at it.
+        phases: crops and batch sizes along the run; the last ends at 1.
+        steps: length of the run in steps; with ``minutes`` the shorter of both.
+        minutes: length of the run in minutes of training, or None.
+        encoder_rate, head_rate: peak learning rates of AdamW.
+        weight_decay: of kernels; norms and biases have none.
+        warmup: steps of linear warm-up.
+        power: of the polynomial decay.
+        clip: largest norm of the gradient.
+        weight_cap: cap of the class weights; 1 means unweighted.
+        ema: decay of the averaged weights.
+        imagenet: whether the encoder starts from ImageNet weights.
+        seed: of everything random.
+        validation: data set judged on the way; None for none.
+        validation_images: how many of it, evenly spread.
+        validation_minutes: minutes between two looks at it.
+        checkpoint_minutes: minutes between two checkpoints.
+        augment: limits of the views.
+    """
+
+    network: str
+    sources: tuple[SourceConfig, ...]
+    size: int = 512
+    phases: tuple[Phase, ...] = (Phase(1.0, 512, 8),)
+    steps: int = 5000
+    minutes: float | None = None
+    encoder_rate: float = 4e-4
+    head_rate: float = 1.5e-3
+    weight_decay: float = 0.02
+    warmup: int = 100
+    power: float = 0.9
+    clip: float = 5.0
+    weight_cap: float = 4.0
+    ema: float = 0.998
+    imagenet: bool = True
+    seed: int = 0
+    validation: SourceConfig | None = None
+    validation_images: int = 60
+    validation_minutes: float = 10.0
+    checkpoint_minutes: float = 4.0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        def refuse(what: str, allowed: str) -> ModelError:
+            return ModelError(f"{what}; {allowed}", reason="BAD_CONFIG")
+
+        if not self.sources:
+            raise refuse("no data source given", "at least one is needed")
+        for source in (*self.sources, *((self.validation,) if self.validation else ())):
+            if source.kind not in ("cityscapes", "camvid"):
+                raise refuse(f"unknown data kind {source.kind!r}", "allowed: cityscapes, camvid")
+            if not source.share > 0:
+                raise refuse(f"share {source.share} of {source.root}", "allowed: above 0")
+        if not self.phases or self.phases[-1].until != 1.0:
+            raise refuse("the last phase does not end at 1", "phases cover the run from 0 to 1")
+        ends = [phase.until for phase in self.phases]
+        if ends != sorted(set(ends)) or ends[0] <= 0:
+            raise refuse(f"phases end at {ends}", "allowed: ascending numbers above 0")
+        for phase in self.phases:
+            if phase.crop <= 0 or phase.crop % 32 or phase.batch < 2:
+                raise refuse(
+                    f"phase with crop {phase.crop} and batch {phase.batch}",
+                    "allowed: crop a multiple of 32, batch at least 2",
+                )
+        if self.steps < 1 or (self.minutes is not None and not self.minutes > 0):
+            raise refuse(f"run of {self.steps} steps, {self.minutes} minutes", "allowed: above 0")
+        if not 0 <= self.ema < 1:
+            raise refuse(f"ema {self.ema}", "allowed: 0 up to below 1")
+
+    def phase_at(self, progress: float) -> Phase:
+        """Return the phase at ``progress`` (0 to 1)."""
+        return next((p for p in self.phases if progress < p.until), self.phases[-1])
+
+    def rate_at(self, progress: float, step: int) -> float:
+        """Return the factor (0 to 1) on the peak learning rates."""
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        return float(warm * max(0.0, 1.0 - progress) ** self.power)
+
+    def to_json(self) -> str:
+        """Return the run as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+
+def _build(kind: type[T], fields: Any, where: str) -> T:
+    """Make a dataclass from a JSON object, refusing unknown and wrong fields."""
+    if not isinstance(fields, dict):
+        raise ModelError(f"{where}: expected an object, received {fields!r}", reason="BAD_CONFIG")
+    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise ModelError(
+            f"{where}: unknown option {unknown[0]!r}. Allowed: {', '.join(known)}",
+            reason="BAD_CONFIG",
+        )
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise ModelError(f"{where}: {error}", reason="BAD_CONFIG") from error
+
+
+def config_from_json(text: str, where: str = "configuration") -> TrainConfig:
+    """Read a run from JSON text.
+
+    Raises:
+        ModelError: not JSON, an unknown option, or a value that is not allowed.
+    """
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"{where} is no JSON: {error}", reason="BAD_CONFIG") from error
+    if isinstance(fields, dict):
+        for name in ("sources", "phases"):
+            kind: type[Any] = SourceConfig if name == "sources" else Phase
+            if isinstance(fields.get(name), list):
+                fields[name] = tuple(_build(kind, part, where) for part in fields[name])
+        if fields.get("validation"):
+            fields["validation"] = _build(SourceConfig, fields["validation"], where)
+        if "augment" in fields:
+            augment = dict(fields["augment"])
+            if "scale" in augment:
+                augment["scale"] = tuple(augment["scale"])
+            fields["augment"] = _build(AugmentConfig, augment, where)
+    return _build(TrainConfig, fields, where)
+
+
+def read_config(path: str | Path) -> TrainConfig:
+    """Read a run from a JSON file, or by the name of one that ships.
+
+    Raises:
+        ModelError: no such file or name, or its content is not allowed.
+    """
+    shipped = Path(__file__).parent / "configs"
+    file = Path(path)
+    if not file.exists() and (shipped / f"{path}.json").exists():
+        file = shipped / f"{path}.json"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        names = ", ".join(sorted(p.stem for p in shipped.glob("*.json"))) or "none"
+        raise ModelError(
+            f"cannot read configuration {path}: {error.strerror}; shipped ones: {names}",
+            reason="NOT_FOUND",
+        ) from error
+    return config_from_json(text, str(file))

@@ -1,0 +1,129 @@
+"""Pseudo-labels: what a stronger network sees on frames that nobody labelled.
+
+Writes an ordinary Cityscapes root, so a run mixes it in like any other data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.calibration.cityscapes import IMAGE_SUFFIX, read_image
+from rtseg.engines.labels import CITYSCAPES, VOID_ID
+from rtseg.models.errors import ModelError, missing_package
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network as ONNX: float NCHW input, logits in trainId order.
+
+    Attributes:
+        path: the ONNX file.
+        mean, std: normalisation of RGB 0..1.
+    """
+
+    path: Path
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def open(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        """Return a function from RGB uint8 (h, w, 3) to probabilities (C, H, W).
+
+        Raises:
+            ModelError: ONNX Runtime is missing, or the file cannot be used.
+        """
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise missing_package("onnxruntime", "a teacher") from error
+        try:
+            session = ort.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelError(
+                f"teacher {self.path} cannot be opened: {str(error).splitlines()[0]}",
+                reason="BAD_WEIGHTS",
+            ) from error
+        entry = session.get_inputs()[0]
+        shape: list[Any] = list(entry.shape)
+        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]):
+            raise ModelError(
+                f"teacher input has shape {shape}; float (1, 3, H, W) with fixed H and W is allowed",
+                reason="BAD_WEIGHTS",
+            )
+        height, width = shape[2:]
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+
+        def probabilities(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+            small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+            x = (small.astype(np.float32) / 255.0 - mean) / std
+            logits = session.run(None, {entry.name: x.transpose(2, 0, 1)[None]})[0][0]
+            logits = np.exp(logits - logits.max(axis=0, keepdims=True))
+            return np.asarray(logits / logits.sum(axis=0, keepdims=True), np.float32)
+
+        return probabilities
+
+
+def pseudo_label(
+    probabilities: NDArray[np.float32],
+    threshold: float,
+    size: tuple[int, int],
+    *,
+    ignore_bottom: float = 0.0,
+) -> NDArray[np.uint8]:
+    """Turn probabilities (C, h, w) into trainIds (height, width) of ``size``.
+
+    Pixels below ``threshold``, those of channels behind the 19th, and the lowest
+    ``ignore_bottom`` of the rows (the car's own bonnet) become 255.
+    """
+    height, width = size
+    planes = [
+        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+        for plane in probabilities
+    ]
+    stacked = np.stack(planes)
+    best = stacked.argmax(axis=0)
+    sure = (stacked.max(axis=0) >= threshold) & (best < len(CITYSCAPES))
+    sure[round(height * (1.0 - ignore_bottom)) :] = False
+    return np.where(sure, best, VOID_ID).astype(np.uint8)
+
+
+def write_pseudo_labels(
+    images: Sequence[Path],
+    teacher: Teacher,
+    out: Path,
+    *,
+    threshold: float = 0.6,
+    ignore_bottom: float = 0.18,
+) -> int:
+    """Label ``images`` and write them as a Cityscapes root with split ``train``.
+
+    Images keep their names; each is copied in at most 1024 columns beside its label.
+
+    Returns:
+        The number of images written.
+    """
+    see = teacher.open()
+    for path in images:
+        image = read_image(path)
+        name = path.stem.removesuffix(IMAGE_SUFFIX)
+        city = name.split("_", 1)[0]
+        if image.shape[1] > 1024:
+            size = (1024, round(image.shape[0] * 1024 / image.shape[1]))
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        height, width = image.shape[:2]
+        label = pseudo_label(see(image), threshold, (height, width), ignore_bottom=ignore_bottom)
+        for folder, suffix, data in (
+            ("leftImg8bit", f"{IMAGE_SUFFIX}.png", image[:, :, ::-1]),
+            ("gtFine", "_gtFine_labelTrainIds.png", label),
+        ):
+            target = out / folder / "train" / city
+            target.mkdir(parents=True, exist_ok=True)
+            if not cv2.imwrite(str(target / f"{name}{suffix}"), data):
+                raise ModelError(f"cannot write {target}", reason="NO_SPACE")
+    return len(images)

@@ -1,0 +1,305 @@
+"""The training loop: schedule, validation, checkpoints, log.
+
+A run is a folder: ``config.json``, ``log.jsonl``, ``checkpoint.pt`` with all that an exact
+resume needs, and ``average.weights.h5``, the averaged weights for Keras.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.calibration.cityscapes import find_samples, read_image, read_label
+from rtseg.calibration.metrics import Scores, confusion_matrix, scores
+from rtseg.engines.labels import CITYSCAPES
+from rtseg.models.config import SourceConfig, TrainConfig
+from rtseg.models.errors import ModelError
+from rtseg.models.stock import BatchLoader, class_weights, load_stock
+
+if TYPE_CHECKING:
+    import keras
+
+CHECKPOINT = "checkpoint.pt"
+AVERAGE = "average.weights.h5"
+LOG_EVERY = 20
+#: Validation labels are judged in this size (width, height) while training.
+VALIDATION_SIZE = (1024, 512)
+
+
+class Trainer(Protocol):
+    """What the loop needs of a framework."""
+
+    name: str
+    step_count: int
+
+    def train_step(
+        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], rate: float
+    ) -> float:
+        """Take one step; return the loss."""
+
+    def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Classify with the averaged weights."""
+
+    def averaged_model(self) -> keras.Model:
+        """Return the network with the averaged weights."""
+
+    def save(self, path: Path) -> None:
+        """Write the state of the trainer."""
+
+    def load(self, path: Path) -> None:
+        """Read the state of the trainer."""
+
+
+@dataclass
+class Progress:
+    """Where a run is; kept beside each checkpoint."""
+
+    step: int = 0
+    sample: int = 0
+    seconds: float = 0.0
+
+    def part(self, config: TrainConfig) -> float:
+        """Part of the run that is done, 0 to 1, by steps or minutes, whichever is further."""
+        done = self.step / config.steps
+        if config.minutes is not None:
+            done = max(done, self.seconds / 60.0 / config.minutes)
+        return min(done, 1.0)
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Images RGB uint8 (size, size, 3) and trainIds (512, 1024) for a quick look."""
+
+    images: list[NDArray[np.uint8]]
+    labels: list[NDArray[np.uint8]]
+
+    @classmethod
+    def load(cls, source: SourceConfig, data_root: Path, count: int, size: int) -> ValidationSet:
+        """Read ``count`` evenly spread images of a Cityscapes split."""
+        samples = find_samples(data_root / source.root, source.split)
+        chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
+        images, labels = [], []
+        for index in chosen:
+            image = cv2.resize(read_image(samples[index].image), (size, size))
+            label = cv2.resize(
+                read_label(samples[index]), VALIDATION_SIZE, interpolation=cv2.INTER_NEAREST
+            )
+            images.append(np.asarray(image, np.uint8))
+            labels.append(np.asarray(label, np.uint8))
+        return cls(images, labels)
+
+    def judge(self, trainer: Trainer, batch: int = 4) -> Scores:
+        """Score the averaged weights."""
+        classes = len(CITYSCAPES)
+        matrix = np.zeros((classes, classes), np.int64)
+        size = (VALIDATION_SIZE[1], VALIDATION_SIZE[0])
+        for start in range(0, len(self.images), batch):
+            predictions = trainer.predict(np.stack(self.images[start : start + batch]), size)
+            for label, guess in zip(self.labels[start : start + batch], predictions, strict=True):
+                matrix += confusion_matrix(label, guess, classes)
+        return scores(matrix)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(
+            f"cannot write {path}: {error.strerror or error}; earlier files are untouched",
+            reason="NO_SPACE",
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    with _disk_errors(path):
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+
+
+def check_same_run(config: TrainConfig, folder: Path) -> None:
+    """Raise `ModelError` if ``folder`` holds another configuration than ``config``."""
+    kept = folder / "config.json"
+    if kept.exists() and json.loads(kept.read_text()) != json.loads(config.to_json()):
+        raise ModelError(
+            f"{folder} holds a run of another configuration; resume with its own config.json "
+            "or choose another folder",
+            reason="BAD_CONFIG",
+        )
+
+
+class Run:
+    """One training run in one folder.
+
+    Args:
+        config: what to train, on what, for how long.
+        folder: where checkpoints and the log go; made if missing.
+        data_root: where relative data sets lie.
+        make_trainer: from class weights to a trainer.
+        say: receives each line of the log for people.
+        limit: at most so many images a source (probes and tests).
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        data_root: Path,
+        make_trainer: Callable[[NDArray[np.float32]], Trainer],
+        *,
+        say: Callable[[str], None] = print,
+        limit: int | None = None,
+    ) -> None:
+        self.config, self.folder, self.say = config, folder, say
+        with _disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        check_same_run(config, folder)
+        self.stock = load_stock(config.sources, data_root, limit=limit, progress=say)
+        weights = class_weights(self.stock.frequencies, cap=config.weight_cap)
+        self.validation = None
+        if config.validation is not None:
+            self.validation = ValidationSet.load(
+                config.validation, data_root, config.validation_images, config.size
+            )
+        self.trainer = make_trainer(weights)
+        self.progress = Progress()
+        _write(folder / "config.json", config.to_json())
+
+    def resume(self) -> bool:
+        """Continue from the folder's checkpoint; False where there is none.
+
+        Raises:
+            ModelError: the checkpoint is damaged.
+        """
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return False
+        self.trainer.load(path)
+        try:
+            self.progress = Progress(**json.loads(path.with_suffix(".json").read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(f"cannot resume: {error}", reason="BAD_WEIGHTS") from error
+        self.say(f"resumed at step {self.progress.step}")
+        return True
+
+    def checkpoint(self) -> None:
+        """Write checkpoint, progress and averaged weights."""
+        path = self.folder / CHECKPOINT
+        self.trainer.save(path)
+        _write(path.with_suffix(".json"), json.dumps(vars(self.progress)))
+        self.export_average()
+
+    def export_average(self) -> Path:
+        """Write the averaged weights for Keras and return their path."""
+        path = self.folder / AVERAGE
+        partial = path.with_name("partial." + AVERAGE)
+        with _disk_errors(path):
+            self.trainer.averaged_model().save_weights(partial)
+            os.replace(partial, path)
+        return path
+
+    def _log(self, record: dict[str, Any]) -> None:
+        with _disk_errors(self.folder), open(self.folder / "log.jsonl", "a") as log:
+            log.write(json.dumps(record) + "\n")
+
+    def validate(self) -> Scores | None:
+        """Judge the averaged weights and log the result."""
+        if self.validation is None:
+            return None
+        result = self.validation.judge(self.trainer)
+        self._log(
+            {
+                "step": self.progress.step,
+                "miou": round(result.mean_iou, 4),
+                "pixel_accuracy": round(result.pixel_accuracy, 4),
+                "class_iou": [
+                    None if np.isnan(v) else round(float(v), 4) for v in result.class_iou
+                ],
+            }
+        )
+        worst = ", ".join(
+            f"{name} {100 * value:.0f}"
+            for name, value in zip(CITYSCAPES.names, result.class_iou, strict=True)
+        )
+        self.say(
+            f"step {self.progress.step}: mIoU {100 * result.mean_iou:.2f} "
+            f"pixels {100 * result.pixel_accuracy:.2f} ({worst})"
+        )
+        return result
+
+    def train(self) -> None:
+        """Train to the end of the run.
+
+        Raises:
+            ModelError: the loss is not finite, or a checkpoint cannot be written.
+        """
+        config, progress = self.config, self.progress
+        cv2.setNumThreads(1)
+
+        def size() -> tuple[int, int]:
+            phase = config.phase_at(progress.part(config))
+            return phase.batch, phase.crop
+
+        base, started = progress.seconds, time.monotonic()
+        next_save = base + 60 * config.checkpoint_minutes
+        next_look = base + 60 * config.validation_minutes
+        losses: list[float] = []
+        mark, seen = started, 0
+        with BatchLoader(
+            self.stock,
+            config.augment,
+            seed=config.seed,
+            nominal=config.size,
+            size=size,
+            start=progress.sample,
+        ) as loader:
+            for batch in loader:
+                part = progress.part(config)
+                if part >= 1.0:
+                    break
+                rate = config.rate_at(part, progress.step)
+                losses.append(self.trainer.train_step(batch.images, batch.labels, rate))
+                progress.step += 1
+                progress.sample = batch.next_sample
+                progress.seconds = base + time.monotonic() - started
+                seen += len(batch.images)
+                if progress.step % LOG_EVERY == 0:
+                    now = time.monotonic()
+                    speed = seen / max(now - mark, 1e-9)
+                    self._log(
+                        {
+                            "step": progress.step,
+                            "part": round(part, 4),
+                            "loss": round(float(np.mean(losses)), 4),
+                            "rate": round(rate, 4),
+                            "images_per_second": round(speed, 2),
+                        }
+                    )
+                    left = progress.seconds * (1 / max(part, 1e-6) - 1) / 60
+                    self.say(
+                        f"step {progress.step} ({100 * part:.1f} %, {left:.0f} min left) "
+                        f"loss {np.mean(losses):.4f} rate {rate:.3f} "
+                        f"crop {batch.images.shape[1]} {speed:.1f} images/s"
+                    )
+                    losses, mark, seen = [], now, 0
+                if progress.seconds >= next_save:
+                    self.checkpoint()
+                    next_save = progress.seconds + 60 * config.checkpoint_minutes
+                if progress.seconds >= next_look:
+                    self.validate()
+                    next_look = progress.seconds + 60 * config.validation_minutes
+                    mark, seen = time.monotonic(), 0
+        self.checkpoint()
+        self.validate()
+        self.say(f"done: {self.folder / AVERAGE}")
