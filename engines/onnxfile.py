@@ -1,0 +1,187 @@
+"""Reading an ONNX file, so that whatever is wrong with it comes out as one line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rtseg.engines.errors import EngineError
+from rtseg.engines.ports import Port
+
+_QUANTISED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"}
+_KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "org.openvinotoolkit"}
+_OTHER_FORMATS = {
+    ".pt": "a PyTorch checkpoint",
+    ".pth": "a PyTorch checkpoint",
+    ".keras": "a Keras model",
+    ".h5": "a Keras model",
+    ".tflite": "a LiteRT model",
+    ".engine": "a TensorRT plan",
+    ".plan": "a TensorRT plan",
+    ".bin": "the weights of an OpenVINO IR (name its .xml)",
+}
+
+
+def check_file(path: Path) -> None:
+    """Raise :class:`EngineError` unless ``path`` is a file with something in it."""
+    try:
+        if path.is_dir():
+            raise EngineError(
+                f"{path} is a directory, not an engine file (.onnx or .xml)", reason="NOT_FOUND"
+            )
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError as error:
+        raise EngineError(f"engine file not found: {path}", reason="NOT_FOUND") from error
+    except PermissionError as error:
+        raise EngineError(f"no permission to read {path}", reason="PERMISSION_DENIED") from error
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read: {error.strerror}", reason="NOT_FOUND") from error
+    if empty:
+        raise EngineError(f"{path} is empty", reason="ENGINE_DAMAGED")
+
+
+def load_onnx(path: Path) -> Any:
+    """Read and check an ONNX file with its weights.
+
+    Returns:
+        The ``onnx.ModelProto``.
+
+    Raises:
+        EngineError: not there, not ONNX, damaged, or with operators that ONNX does not
+            know; names the first of them.
+    """
+    check_file(path)
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(str(path))
+    except DecodeError as error:
+        kind = _OTHER_FORMATS.get(path.suffix.lower())
+        raise EngineError(
+            f"{path} is {kind}, not ONNX: export the network to ONNX first"
+            if kind
+            else f"{path} is not an ONNX file, or it is damaged",
+            reason="ENGINE_UNSUPPORTED" if kind else "ENGINE_DAMAGED",
+        ) from error
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise EngineError(  # weights kept in a second file
+            f"{path} is incomplete: {one_line(error)}", reason="ENGINE_DAMAGED"
+        ) from error
+    if not model.graph.node:
+        raise EngineError(f"{path} holds no network, or it is damaged", reason="ENGINE_DAMAGED")
+    _check_operators(model, path)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise EngineError(
+            f"{path} is damaged: {one_line(error)}", reason="ENGINE_DAMAGED"
+        ) from error
+    except ValueError as error:  # over 2 GB: the checker takes it as a path only
+        raise EngineError(
+            f"{path} is too large for a live network: {one_line(error)}",
+            reason="ENGINE_UNSUPPORTED",
+        ) from error
+    return model
+
+
+def _check_operators(model: Any, path: Path) -> None:
+    import onnx
+
+    own = {(function.domain, function.name) for function in model.functions}
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    for node in model.graph.node:
+        if (node.domain, node.op_type) in own or node.domain not in ("", "ai.onnx"):
+            continue
+        try:
+            onnx.defs.get_schema(node.op_type, versions.get("", 1), "")
+        except onnx.defs.SchemaError as error:
+            raise EngineError(
+                f"{path}: ONNX opset {versions.get('', 1)} has no operator {node.op_type} "
+                f"(node {node.name or node.output[0]!r})",
+                reason="ENGINE_UNSUPPORTED",
+            ) from error
+
+
+def explain_rejection(model: Any, error: BaseException) -> str:
+    """Say in one line why a runtime refused a network, with operator and node if it names one.
+
+    Args:
+        model: the ``onnx.ModelProto``.
+        error: what the runtime raised.
+    """
+    text = str(error)
+    for node in model.graph.node:
+        unusual = node.domain not in _KNOWN_DOMAINS
+        named = f"{node.domain}.{node.op_type}" in text or f"{node.domain}:{node.op_type}" in text
+        named = named or (bool(node.name) and node.name in text)
+        if named or (unusual and node.op_type in text):
+            operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            where = f"operator {operator} (node {node.name or node.output[0]!r})"
+            refused = unusual or "support" in text.lower() or "implement" in text.lower()
+            return f"{where} is not supported" if refused else f"{where}: {one_line(error)}"
+    return one_line(error)
+
+
+def one_line(error: BaseException, limit: int = 240) -> str:
+    """Return an exception's message as one line, its most telling part, at most ``limit`` long."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    # OpenVINO begins with the source lines that the exception came through.
+    lines = [
+        line for line in lines if line and not line.startswith(("Exception from", "While val"))
+    ]
+    text = " ".join(lines) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def ports_of(values: Iterable[Any]) -> list[Port]:
+    """Return a graph's inputs or outputs (``ValueInfoProto``) as ports."""
+    from onnx import TensorProto, helper
+
+    ports = []
+    for value in values:
+        tensor = value.type.tensor_type
+        dtype = "unknown"
+        if value.type.HasField("tensor_type") and tensor.elem_type:
+            if tensor.elem_type == TensorProto.BFLOAT16:
+                dtype = "bfloat16"
+            else:
+                dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        shape = None
+        if tensor.HasField("shape"):
+            shape = tuple(
+                axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None
+                for axis in tensor.shape.dim
+            )
+        ports.append(Port(value.name, dtype, shape))
+    return ports
+
+
+def is_quantised(model: Any) -> bool:
+    """Tell whether a network computes in INT8 (Q/DQ nodes or quantised operators)."""
+    return any(node.op_type in _QUANTISED_OPS for node in model.graph.node)
+
+
+def is_half(model: Any) -> bool:
+    """Tell whether most weights of a network are FP16."""
+    from onnx import TensorProto
+
+    sizes = {True: 0, False: 0}
+    for weight in model.graph.initializer:
+        count = 1
+        for length in weight.dims:
+            count *= length
+        sizes[weight.data_type == TensorProto.FLOAT16] += count
+    return sizes[True] > sizes[False]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,238 @@
+"""One door to every engine: which file, which runtime, which device."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+
+from rtseg.engines.engine import Engine
+from rtseg.engines.errors import EngineError
+from rtseg.engines.inflight import Mode
+from rtseg.engines.shipped import choose_model, shipped_models
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What every backend is told; see :func:`open_engine`."""
+
+    precision: str | None = None
+    threads: int = 0
+    requests: int = 0
+    mode: Mode = "throughput"
+    size: tuple[int, int] | None = None
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to run a network.
+
+    Attributes:
+        name: what a user types.
+        runtime: the module that must be importable.
+        distribution: the package that brings it.
+        install: the command that installs it.
+        devices: kinds of device it runs on.
+        open: opens a file, or None where this version has no such engine yet.
+        prefers_int8: whether INT8 is its fastest precision.
+    """
+
+    name: str
+    runtime: str
+    distribution: str
+    install: str
+    devices: tuple[str, ...]
+    open: Callable[[Path, EngineOptions], Engine] | None
+    prefers_int8: bool = True
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend can be used here; ``reason`` says why not, in one line."""
+
+    name: str
+    available: bool
+    version: str
+    devices: tuple[str, ...]
+    reason: str = ""
+
+
+def _open_openvino(path: Path, options: EngineOptions) -> Engine:
+    from rtseg.engines.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(
+        path,
+        precision=options.precision,
+        threads=options.threads,
+        requests=options.requests,
+        mode=options.mode,
+        size=options.size,
+        cache_dir=options.cache_dir,
+    )
+
+
+def _open_onnxruntime(path: Path, options: EngineOptions) -> Engine:
+    from rtseg.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(
+        path,
+        precision=options.precision,
+        threads=options.threads,
+        requests=options.requests,
+        mode=options.mode,
+        size=options.size,
+    )
+
+
+BACKENDS: tuple[Backend, ...] = (
+    Backend("openvino", "openvino", "openvino", "pip install openvino", ("cpu",), _open_openvino),
+    Backend(
+        "onnxruntime",
+        "onnxruntime",
+        "onnxruntime",
+        "pip install rt-seg[onnxruntime]",
+        ("cpu",),
+        _open_onnxruntime,
+        prefers_int8=False,
+    ),
+    Backend("tensorrt", "tensorrt", "tensorrt", "pip install rt-seg[tensorrt]", ("cuda",), None),
+)
+"""Every backend, in the order in which ``auto`` tries them."""
+
+
+def open_engine(
+    path: str | Path | None = None,
+    *,
+    model: str = "espnet-lite",
+    backend: str = "auto",
+    device: str = "cpu",
+    precision: str | None = None,
+    threads: int = 0,
+    requests: int = 0,
+    mode: Mode = "throughput",
+    size: tuple[int, int] | None = None,
+    cache_dir: str | Path | None = None,
+) -> Engine:
+    """Open an engine; use it as a context manager, or close it.
+
+    Args:
+        path: an engine file, or any segmentation network as ``.onnx`` or OpenVINO ``.xml``;
+            None takes the shipped network ``model``.
+        model: name of a shipped network.
+        backend: ``openvino``, ``onnxruntime``, or ``auto``: the first that is installed and
+            can run the network.
+        device: ``cpu``.
+        precision: ``fp32``, ``bf16``, ``fp16``, ``int8``, or None for the fastest there.
+        threads: CPU threads of the network; 0 chooses from the machine's cores.
+        requests: inferences in flight; 0 chooses.
+        mode: ``latency`` for live video (one frame on all threads), ``throughput`` for
+            files (several frames side by side).
+        size: width and height in pixels, for a network that takes any.
+        cache_dir: where compiled networks are kept; None for the user's cache.
+
+    Raises:
+        EngineError: the reason says which: no such file or network, no such runtime, a file
+            that is damaged or no segmentation network, or a value that is not allowed.
+
+    Example:
+        >>> import numpy as np
+        >>> with open_engine() as engine:                              # doctest: +SKIP
+        ...     labels = engine.infer(np.zeros((1, 512, 512, 3), np.uint8))
+    """
+    candidates = _candidates(backend, device)
+    options = EngineOptions(
+        precision=None if precision == "auto" else precision,
+        threads=threads,
+        requests=requests,
+        mode=mode,
+        size=size,
+        cache_dir=None if cache_dir is None else Path(cache_dir).expanduser(),
+    )
+    missing: list[str] = []
+    refused: EngineError | None = None
+    for candidate in candidates:
+        status = _status(candidate)
+        if not status.available or candidate.open is None:
+            missing.append(f"{status.name}: {status.reason}")
+            continue
+        file = _file(path, model, candidate, options)
+        try:
+            return candidate.open(file, options)
+        except EngineError as error:
+            if error.reason != "ENGINE_UNSUPPORTED" or refused or backend != "auto":
+                raise refused or error from None
+            refused = error
+            _log.debug("%s refuses %s: %s", candidate.name, file, error)
+    if refused is not None:
+        raise refused
+    raise EngineError("no runtime to compute on: " + "; ".join(missing), reason="BACKEND_MISSING")
+
+
+def list_backends() -> list[BackendStatus]:
+    """Return every backend with whether it can be used here, and why not.
+
+    Imports the runtimes that are installed.
+    """
+    return [_status(backend) for backend in BACKENDS]
+
+
+def _candidates(backend: str, device: str) -> list[Backend]:
+    names = [known.name for known in BACKENDS]
+    if backend != "auto" and backend not in names:
+        raise EngineError(
+            f"unknown backend {backend!r}. Allowed: auto, {', '.join(names)}", reason="BAD_INPUT"
+        )
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (kind == "cpu" and index) or not (index or "0").isdigit():
+        raise EngineError(f"unknown device {device!r}. Allowed: cpu, cuda:N", reason="BAD_INPUT")
+    chosen = [known for known in BACKENDS if backend in ("auto", known.name)]
+    if backend == "auto":
+        chosen = [known for known in chosen if kind in known.devices]
+    if all(known.open is None for known in chosen):
+        what = f"device {device}" if backend == "auto" else f"backend {backend}"
+        usable = [known.name for known in BACKENDS if known.open is not None]
+        raise EngineError(
+            f"{what} is not in this version, which computes on the CPU. "
+            f"Allowed: --backend auto, {', '.join(usable)} with --device cpu",
+            reason="ENGINE_UNSUPPORTED",
+        )
+    if all(kind not in known.devices for known in chosen):
+        raise EngineError(
+            f"{backend} runs on {', '.join(chosen[0].devices)}. Received: device {device}",
+            reason="ENGINE_UNSUPPORTED",
+        )
+    return chosen
+
+
+def _status(backend: Backend) -> BackendStatus:
+    try:
+        version = metadata.version(backend.distribution)
+    except metadata.PackageNotFoundError:
+        version = ""
+    reason = ""
+    if backend.open is None:
+        reason = "not in this version"
+    else:
+        try:
+            import_module(backend.runtime)
+        except Exception as error:  # a broken installation fails in ways of its own
+            why = "not installed" if not version else " ".join(str(error).split())
+            reason = f"{why} ({backend.install})"
+    return BackendStatus(backend.name, not reason, version, backend.devices, reason)
+
+
+def _file(path: str | Path | None, model: str, backend: Backend, options: EngineOptions) -> Path:
+    if path is not None:
+        return Path(path).expanduser()
+    return choose_model(
+        shipped_models(),
+        model,
+        options.precision,
+        options.size,
+        prefer_int8=backend.prefers_int8,
+    ).path
