@@ -1,0 +1,74 @@
+"""Cameras, through Video4Linux2."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rtseg.realtime.errors import SourceError
+from rtseg.realtime.sources.container import ContainerSource
+from rtseg.realtime.sources.naming import shown, stem_of
+from rtseg.realtime.sources.options import SourceOptions
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+# From here on a USB 2 camera delivers full frame rate only as Motion JPEG.
+_MJPEG_FROM_WIDTH = 800
+
+
+class CameraSource(ContainerSource):
+    """A camera of this machine.
+
+    Args:
+        device: its path, such as ``/dev/video0``.
+        options: width, height and frame rate to ask for; a camera may choose what is near.
+    """
+
+    def __init__(self, device: str, options: SourceOptions) -> None:
+        number = re.fullmatch(r"/dev/video([0-9]+)", device)
+        stem = f"camera{number[1]}" if number else stem_of(Path(device).name, "camera")
+        super().__init__(shown(device), stem, options, live=True)
+        self._device = device
+
+    def _connect(self) -> InputContainer:
+        import av
+
+        if not _exists(self._device):
+            present = ", ".join(cameras()) or "none"
+            raise SourceError(
+                f"{self._name}: there is no such camera. Cameras here: {present}",
+                reason="NOT_FOUND",
+            )
+        options = self._options
+        settings = {}
+        if options.width is not None:
+            settings["video_size"] = f"{options.width}x{options.height}"
+        if options.fps_text is not None:
+            settings["framerate"] = options.fps_text
+        limit = (options.timeout_s, options.timeout_s)
+        if (options.width or 0) >= _MJPEG_FROM_WIDTH:
+            try:
+                return av.open(
+                    self._device,
+                    format="v4l2",
+                    options={**settings, "input_format": "mjpeg"},
+                    timeout=limit,
+                )
+            except (av.error.ArgumentError, av.error.InvalidDataError):
+                pass  # a camera without Motion JPEG
+        return av.open(self._device, format="v4l2", options=settings, timeout=limit)
+
+
+def cameras() -> list[str]:
+    """Return the video devices of this machine, by number."""
+    found = Path("/dev").glob("video[0-9]*")
+    return sorted(map(str, found), key=lambda path: (len(path), path))
+
+
+def _exists(device: str) -> bool:
+    try:
+        return Path(device).exists()
+    except (OSError, ValueError):
+        return False

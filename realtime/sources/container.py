@@ -1,0 +1,227 @@
+"""What files, streams, cameras and screens share: FFmpeg opens them, through PyAV."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from rtseg.realtime.errors import SourceError
+from rtseg.realtime.frame import Frame, SourceInfo, now_ns
+from rtseg.realtime.sources.av_errors import source_error
+from rtseg.realtime.sources.decode import FrameReader
+from rtseg.realtime.sources.interrupt import Gate, call_apart
+from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.passthrough import Passthrough
+from rtseg.realtime.sources.probe import count_frames, frame_rate, length_s, video_stream
+from rtseg.realtime.sources.source import Source
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+STALE_NS = 500_000_000
+
+
+class ContainerSource(Source):
+    """A source that FFmpeg reads.
+
+    Subclasses say how to connect (:meth:`_connect`) and whether time waits for the reader
+    (:meth:`_is_live`). Decoding runs in the thread that iterates :meth:`frames`; a live
+    source connects in a helper thread, which is gone when :meth:`open` returns.
+
+    Args:
+        name: the source as it may be shown to people.
+        stem: short name for output files.
+        options: what the user asked for.
+        live: whether the source goes on without its reader, as far as known beforehand.
+        sound: whether sound and subtitles of a source that is not live come along.
+    """
+
+    def __init__(
+        self, name: str, stem: str, options: SourceOptions, *, live: bool, sound: bool = False
+    ) -> None:
+        self._name = name
+        self._stem = stem
+        self._options = options
+        self._live = live
+        self._carries_sound = sound
+        self._gate = Gate()
+        self._container: InputContainer | None = None
+        self._reader: FrameReader | None = None
+        self._frames: Iterator[Frame] = iter(())
+        self._first: Frame | None = None
+        self._info: SourceInfo | None = None
+
+    @abstractmethod
+    def _connect(self) -> InputContainer:
+        """Open the container; the caller translates PyAV's errors."""
+
+    def _is_live(self, container: InputContainer) -> bool:
+        """Say whether time waits for the reader, now that the container is open."""
+        return self._live
+
+    def _explained(self, error: av.FFmpegError) -> SourceError:
+        """Return what ``error`` means for the user."""
+        return source_error(
+            error,
+            self._name,
+            broken=self._live and self._info is not None,
+            timeout_s=self._options.timeout_s,
+        )
+
+    @property
+    def info(self) -> SourceInfo:
+        """What :meth:`open` returned."""
+        if self._info is None:
+            raise SourceError(f"{self._name}: not open; call open() first", reason="NOT_OPEN")
+        return self._info
+
+    def open(self) -> SourceInfo:
+        """Connect, decode the first frame, and return what the source says of itself."""
+        if self._info is not None:
+            return self._info
+        if self._gate.is_shut():
+            raise SourceError(f"{self._name}: closed; make a new source", reason="CLOSED")
+        try:
+            if self._live:
+                self._info = call_apart(self._open, self._gate, self._options.timeout_s)
+            else:
+                self._info = self._open()
+        except InterruptedError:
+            if self._gate.is_shut():
+                raise SourceError(f"{self._name}: closed while opening", reason="CLOSED") from None
+            raise SourceError(
+                f"{self._name}: no answer within {self._options.timeout_s:g} s (--timeout)",
+                reason="TIMEOUT",
+            ) from None
+        finally:
+            if self._info is None:
+                self._gate.shut(self._release)
+        return self._info
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every frame until the source ends or is closed; see :class:`Source`."""
+        reader, info = self._reader, self.info
+        first, self._first = self._first, None
+        if first is not None and reader is not None and not self._gate.is_shut():
+            if info.live and now_ns() - first.captured_ns > STALE_NS:
+                reader.forget()
+            else:
+                yield first
+        while not self._gate.is_shut():
+            with self._gate:
+                frame = self._next()
+            if frame is None:
+                break
+            yield frame
+        if self._gate.is_shut():
+            self._gate.shut(self._release)
+        elif reader is not None and reader.damaged:
+            log.warning("%s: %d damaged packets were skipped", self._name, reader.damaged)
+
+    def remaining_packets(self) -> tuple[av.Packet[Any], ...]:
+        """Return sound and subtitle packets that came after the last frame."""
+        return () if self._reader is None else self._reader.take_packets()
+
+    def close(self) -> None:
+        """Let go; a reader that waits in :meth:`frames` is called back first."""
+        if not self._gate.shut(self._release):
+            log.warning("%s: its reader has not stopped yet", self._name)
+
+    def _next(self) -> Frame | None:
+        import av
+
+        if self._gate.is_shut():
+            return None
+        try:
+            return next(self._frames, None)
+        except av.FFmpegError as error:
+            if self._gate.is_shut():
+                return None
+            raise self._explained(error) from None
+
+    def _release(self) -> None:
+        self._frames = iter(())
+        self._first = None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _open(self) -> SourceInfo:
+        import av
+
+        with self._gate:
+            try:
+                self._container = self._connect()
+                return self._prepare(self._container)
+            except av.FFmpegError as error:
+                if self._gate.is_shut():
+                    raise InterruptedError from None
+                raise self._explained(error) from None
+
+    def _prepare(self, container: InputContainer) -> SourceInfo:
+        video = video_stream(container, self._name)
+        self._live = self._is_live(container)
+        video.codec_context.thread_count = self._options.threads
+        # Frame threads hold frames back, which a live picture cannot afford.
+        video.codec_context.thread_type = "SLICE" if self._live else "AUTO"
+        sound: tuple[av.stream.Stream, ...] = ()
+        if self._carries_sound and not self._live:
+            sound = (*container.streams.audio, *container.streams.subtitles)
+        self._reader = FrameReader(
+            container, video, Passthrough(sound), self._options, live=self._live, name=self._name
+        )
+        # Only a decoded picture tells the true size, and whether there is one at all.
+        self._frames = self._reader.frames()
+        self._first = next(self._frames, None)
+        if self._first is None:
+            raise SourceError(self._why_no_frames(container, video), reason="NO_FRAMES")
+        aspect = video.sample_aspect_ratio or Fraction(1)
+        duration_s, frames = (None, None) if self._live else self._extent(container, video)
+        return SourceInfo(
+            name=self._name,
+            stem=self._stem,
+            width=self._first.video.width,
+            height=self._first.video.height,
+            fps=frame_rate(video),
+            frames=frames,
+            duration_s=duration_s,
+            live=self._live,
+            time_base=self._reader.time_base,
+            sample_aspect_ratio=1 / aspect if self._reader.turner.transposes else aspect,
+            passthrough=sound,
+        )
+
+    def _extent(
+        self, container: InputContainer, video: VideoStream
+    ) -> tuple[float | None, int | None]:
+        """Return how many seconds and frames are to come, each None where not known."""
+        options = self._options
+        length, frames = length_s(container, video), count_frames(video)
+        if options.start_s or options.duration_s is not None:
+            left = None if length is None else max(0.0, length - options.start_s)
+            parts = [part for part in (left, options.duration_s) if part is not None]
+            length, frames = min(parts) if parts else None, None
+        if frames is None and length is not None and video.average_rate:
+            frames = max(1, round(length * video.average_rate))
+        if options.loop == 0:
+            return None, None
+        return (
+            None if length is None else length * options.loop,
+            None if frames is None else frames * options.loop,
+        )
+
+    def _why_no_frames(self, container: InputContainer, video: VideoStream) -> str:
+        length = length_s(container, video)
+        start_s = self._options.start_s
+        if length is not None and start_s >= length > 0:
+            return f"{self._name}: --start {start_s:g} is past its end (it lasts {length:.2f} s)"
+        damaged = 0 if self._reader is None else self._reader.damaged
+        why = f"; {damaged} damaged packets" if damaged else ""
+        return f"{self._name}: not one frame could be decoded{why}"

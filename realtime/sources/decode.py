@@ -1,0 +1,270 @@
+"""From the packets of an open container to upright frames on a clean timeline."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from rtseg.realtime.errors import SourceError
+from rtseg.realtime.frame import Frame, now_ns
+from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.passthrough import Passthrough
+from rtseg.realtime.sources.probe import frame_rate
+from rtseg.realtime.sources.timeline import Timeline
+from rtseg.realtime.sources.upright import Turner
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TIME_BASE = Fraction(1, 90_000)
+INTERLEAVE_S = 1
+
+
+class FrameReader:
+    """Decodes one video stream; not thread-safe.
+
+    Args:
+        container: the open input.
+        video: its stream to decode.
+        sound: where packets of other streams go.
+        options: start, duration, loop and time limit; a live input heeds the last alone.
+        live: whether time does not wait for the reader.
+        name: the source as it may be shown.
+
+    Attributes:
+        damaged: packets that could not be decoded so far.
+        turner: what brings frames upright.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        video: VideoStream,
+        sound: Passthrough,
+        options: SourceOptions,
+        *,
+        live: bool,
+        name: str,
+    ) -> None:
+        self.damaged = 0
+        self.turner = Turner()
+        self._container = container
+        self._video = video
+        self._sound = sound
+        self._timeout_ns = options.timeout_s * 1e9 if live else math.inf
+        self._start_s = Fraction(0) if live else Fraction(options.start_s)
+        no_limit = live or options.duration_s is None
+        self._duration_s = None if no_limit else Fraction(options.duration_s or 0)
+        self._laps = 1 if live else options.loop
+        self._live = live
+        self._name = name
+        self._tick = video.time_base or DEFAULT_TIME_BASE
+        self._timeline = Timeline(self._tick, frame_rate(video))
+        self._index = 0
+        self._lap_end = 0
+        self._searchable = True
+        self._ready_packets: tuple[av.Packet[Any], ...] = ()
+        self._since_s: Fraction | None = None
+        self._until_s: Fraction | None = None
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds of one tick of the frames' timestamps."""
+        return self._tick
+
+    def forget(self) -> None:
+        """Count and time from 0 again, as if no frame had been read yet."""
+        self._index = 0
+        self._timeline = Timeline(self._tick, frame_rate(self._video))
+
+    def take_packets(self) -> tuple[av.Packet[Any], ...]:
+        """Return the sound and subtitle packets read since the last frame."""
+        shift = self._timeline.shift
+        shift_s = None if shift is None else shift * self._tick
+        ready, self._ready_packets = self._ready_packets, ()
+        return ready + self._sound.take(shift_s, self._since_s, self._until_s)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames of every lap.
+
+        Raises:
+            av.FFmpegError: the input broke.
+            SourceError: ``TIMEOUT`` when a live input sends, but no picture.
+        """
+        lap = 0
+        while True:
+            lap += 1
+            before = self._index
+            yield from self._lap()
+            if lap == self._laps or self._index == before or not self._rewind():
+                return
+
+    def _lap(self) -> Iterator[Frame]:
+        timeline, tick = self._timeline, self._tick
+        begin: int | None = None
+        for raw, picture, decode_ms, captured_ns in self._wanted():
+            if begin is not None and self._until_s is not None:
+                at = timeline.at(raw)
+                if at * tick >= self._until_s:
+                    self._lap_end = at
+                    self._collect_sound()
+                    return
+            pts = timeline.place(raw)
+            if begin is None:
+                begin = pts
+                # A first lap from the first frame keeps the packets before it: they prime
+                # the sound decoder.
+                self._since_s = pts * tick if self._start_s or pts else None
+                if self._duration_s is not None:
+                    self._until_s = pts * tick + self._duration_s
+            yield Frame(
+                index=self._index,
+                video=self.turner.upright(picture),
+                pts=pts,
+                time_base=tick,
+                captured_ns=captured_ns,
+                decode_ms=decode_ms,
+                packets=self.take_packets(),
+            )
+            self._index += 1
+        self._lap_end = timeline.last + timeline.step
+
+    def _wanted(self) -> Iterator[tuple[int, av.VideoFrame, float, int]]:
+        """Yield the pictures from ``--start`` on, each with its raw timestamp."""
+        goal = self._seek()
+        fresh = True
+        pictures = self._pictures()
+        while (read := next(pictures, None)) is not None:
+            picture, decode_ms, captured_ns = read
+            raw = self._timeline.raw(picture.pts)
+            if self._start_s and fresh:
+                if goal is None:
+                    goal = raw + math.ceil(self._start_s / self._tick)
+                elif raw > goal and self._to_begin():
+                    # FFmpeg landed behind the goal: read everything before it instead.
+                    pictures, fresh = self._pictures(), False
+                    continue
+            fresh = False
+            if goal is None or raw >= goal:
+                yield raw, picture, decode_ms, captured_ns
+
+    def _pictures(self) -> Iterator[tuple[av.VideoFrame, float, int]]:
+        """Yield decoded pictures with decode time (ms) and when they were ready (ns)."""
+        import av
+
+        video, spent_ns, newest_ns = self._video, 0, now_ns()
+        for packet in self._packets():
+            if packet is not None and packet.stream.index != video.index:
+                self._sound.collect(packet)
+                continue
+            begun_ns = now_ns()
+            try:
+                pictures = video.codec_context.decode(packet)
+            except av.error.EOFError:
+                return
+            except av.FFmpegError as error:
+                self.damaged += 1
+                if self.damaged == 1:
+                    log.warning("%s: damaged data is skipped (%s)", self._name, error.strerror)
+                pictures = []
+            done_ns = now_ns()
+            spent_ns += done_ns - begun_ns
+            if pictures:
+                newest_ns = done_ns
+            elif done_ns - newest_ns > self._timeout_ns:
+                raise SourceError(
+                    f"{self._name}: data, but no picture within "
+                    f"{self._timeout_ns / 1e9:g} s (--timeout)",
+                    reason="TIMEOUT",
+                )
+            for picture in pictures:
+                yield picture, spent_ns / 1e6, done_ns
+                spent_ns = 0
+
+    def _packets(self) -> Iterator[av.Packet[Any] | None]:
+        """Yield packets of all streams wanted, and None at the end to flush the decoder."""
+        import av
+
+        demuxed = self._container.demux((self._video, *self._sound.streams))
+        while True:
+            try:
+                packet = next(demuxed, None)
+            except av.error.InvalidDataError as error:
+                if self._live:
+                    raise
+                log.warning(
+                    "%s: cut off or damaged, read as far as it goes (%s)",
+                    self._name,
+                    error.strerror,
+                )
+                packet = None
+            if packet is None or (packet.size == 0 and packet.dts is None):
+                yield None
+                return
+            yield packet
+
+    def _collect_sound(self) -> None:
+        """Read on, without decoding, until the sound has reached the end of the picture."""
+        if not self._sound.streams or self._until_s is None:
+            return
+        shift = self._timeline.shift or 0
+        for packet in self._packets():
+            if packet is None:
+                return
+            stamp = packet.pts if packet.dts is None else packet.dts
+            if stamp is not None:
+                at_s = stamp * packet.time_base - shift * self._tick
+                if at_s > self._until_s + INTERLEAVE_S:
+                    return
+            if packet.stream.index != self._video.index:
+                self._sound.collect(packet)
+
+    def _seek(self) -> int | None:
+        """Go to the keyframe before ``--start``; return the raw timestamp to begin at.
+
+        None where the input cannot be searched: everything before is decoded then.
+        """
+        import av
+
+        begin = self._video.start_time
+        if not self._start_s or begin is None or not self._searchable:
+            return None
+        goal = begin + math.ceil(self._start_s / self._tick)
+        try:
+            self._container.seek(goal, stream=self._video)
+        except av.FFmpegError as error:
+            log.info("%s: cannot be searched (%s)", self._name, error.strerror)
+            self._searchable = False
+            return None
+        return goal
+
+    def _to_begin(self) -> bool:
+        """Go back to the first frame; False where the input cannot."""
+        import av
+
+        try:
+            if self._video.start_time is None:
+                self._container.seek(0, unsupported_byte_offset=True)
+            else:
+                self._container.seek(self._video.start_time, stream=self._video)
+        except av.FFmpegError as error:
+            log.warning("%s: cannot be played again (%s)", self._name, error.strerror)
+            return False
+        return True
+
+    def _rewind(self) -> bool:
+        """Prepare the next lap: it begins where picture and sound have both ended."""
+        self._ready_packets += self.take_packets()
+        if not self._to_begin():
+            return False
+        sound_end = math.ceil(self._sound.end_s / self._tick)
+        self._timeline.restart(max(self._lap_end, sound_end))
+        self._until_s = None
+        return True

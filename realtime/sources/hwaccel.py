@@ -1,0 +1,58 @@
+"""Decoding on a device, where there is one that works."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from rtseg.realtime.errors import UsageError
+from rtseg.realtime.sources.options import SourceOptions
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+log = logging.getLogger(__name__)
+
+TRIED_BY_AUTO = ("cuda", "vaapi", "videotoolbox")
+
+
+def open_container(target: Any, wanted: SourceOptions, name: str, **more: Any) -> InputContainer:
+    """Open ``target`` with PyAV, on the decoder device asked for if that can be had.
+
+    Frames come in main memory either way.
+
+    Args:
+        target: path, URL or file-like object, as ``av.open`` takes it.
+        wanted: its ``hwaccel`` is read.
+        name: the source as it may be shown.
+        more: further arguments of ``av.open``.
+
+    Raises:
+        av.FFmpegError: the source itself cannot be opened.
+        UsageError: FFmpeg knows no such device.
+    """
+    import av
+
+    if wanted.hwaccel == "none":
+        return cast("InputContainer", av.open(target, **more))
+    from av.codec.hwaccel import HWAccel, hwdevices_available
+
+    known = hwdevices_available()
+    if wanted.hwaccel != "auto" and wanted.hwaccel not in known:
+        raise UsageError(
+            f"--hwaccel must be auto, none or one of {', '.join(known)}. Received: {wanted.hwaccel}"
+        )
+    devices = TRIED_BY_AUTO if wanted.hwaccel == "auto" else (wanted.hwaccel,)
+    refused = []
+    for device in devices:
+        if device not in known:
+            continue
+        try:
+            # Without the device this raises even though a fallback is asked for.
+            accelerator = HWAccel(device, allow_software_fallback=True)
+            return cast("InputContainer", av.open(target, hwaccel=accelerator, **more))
+        except (av.FFmpegError, ValueError, RuntimeError, NotImplementedError):
+            refused.append(device)
+    container: InputContainer = av.open(target, **more)
+    log.warning("%s: no decoding on %s here; decoding in software", name, " or ".join(refused))
+    return container

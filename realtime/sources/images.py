@@ -1,0 +1,224 @@
+"""Pictures as a source: a folder, a quoted glob, numbered files, or one alone."""
+
+from __future__ import annotations
+
+import glob
+import io
+import itertools
+import logging
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rtseg.realtime.errors import SourceError, UsageError
+from rtseg.realtime.frame import Frame, SourceInfo, now_ns
+from rtseg.realtime.sources.naming import shown, stem_of
+from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.source import Source
+from rtseg.realtime.sources.timeline import DEFAULT_FPS
+from rtseg.realtime.sources.upright import Turner
+
+if TYPE_CHECKING:
+    import av
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_NUMBERED = re.compile(r"%(0?)([0-9]*)d")
+
+
+class ImageSource(Source):
+    """Pictures in natural order (``frame2`` before ``frame10``), one frame each.
+
+    EXIF orientation is honoured. Pictures may differ in size; ``info`` tells the first's.
+    One that cannot be read is skipped with a warning.
+
+    Args:
+        place: a folder, a glob, a pattern such as ``frame_%06d.png``, or a picture.
+        options: ``fps`` (25 if None), ``start_s``, ``duration_s`` and ``loop`` are heeded.
+    """
+
+    def __init__(self, place: str, options: SourceOptions) -> None:
+        self._place = place
+        self._name = shown(place)
+        self._options = options
+        self._files: list[Path] = []
+        self._first: Frame | None = None
+        self._frames: Iterator[Frame] = iter(())
+        self._info: SourceInfo | None = None
+        self._closed = False
+        self.skipped = 0
+        """Pictures that could not be read so far."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """What :meth:`open` returned."""
+        if self._info is None:
+            raise SourceError(f"{self._name}: not open; call open() first", reason="NOT_OPEN")
+        return self._info
+
+    def open(self) -> SourceInfo:
+        """List the pictures and read the first one; see :class:`Source`."""
+        if self._info is not None:
+            return self._info
+        options = self._options
+        fps = DEFAULT_FPS
+        if options.fps is not None:
+            fps = Fraction(options.fps).limit_denominator(100_000)
+        files = find_images(self._place)
+        begin = -(-Fraction(options.start_s) * fps // 1)
+        end = None
+        if options.duration_s is not None:
+            end = begin + -(-Fraction(options.duration_s) * fps // 1)
+        self._files = files[begin:end]
+        if not self._files:
+            raise SourceError(
+                f"{self._name}: --start {options.start_s:g} is past its end "
+                f"({len(files)} pictures at {fps} frames per second)",
+                reason="NO_FRAMES",
+            )
+        self._frames = self._read(fps)
+        self._first = next(self._frames, None)
+        if self._first is None:
+            raise SourceError(
+                f"{self._name}: none of its {len(self._files)} pictures can be read",
+                reason="NO_FRAMES",
+            )
+        total = len(self._files) * options.loop if options.loop else None
+        path = Path(self._place)
+        stem = path.stem if len(files) == 1 or path.is_dir() else path.parent.name
+        self._info = SourceInfo(
+            name=self._name,
+            stem=stem_of(stem, "images"),
+            width=self._first.video.width,
+            height=self._first.video.height,
+            fps=fps,
+            frames=total,
+            duration_s=None if total is None else float(total / fps),
+            live=False,
+            time_base=1 / fps,
+        )
+        return self._info
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every picture that can be read; see :class:`Source`."""
+        _ = self.info
+        first, self._first = self._first, None
+        if first is not None and not self._closed:
+            yield first
+        while not self._closed and (frame := next(self._frames, None)) is not None:
+            yield frame
+        if self.skipped:
+            log.warning("%s: %d unreadable pictures were skipped", self._name, self.skipped)
+
+    def close(self) -> None:
+        """End :meth:`frames` after the picture at hand."""
+        self._closed = True
+
+    def _read(self, fps: Fraction) -> Iterator[Frame]:
+        index, position = 0, -1
+        first: int | None = None
+        turner = Turner()
+        for lap in itertools.count(1):
+            before = index
+            for file in self._files:
+                position += 1
+                begun_ns = now_ns()
+                stored = self._picture(file)
+                if stored is None:
+                    continue
+                first = position if first is None else first
+                video = turner.upright(stored)
+                done_ns = now_ns()
+                yield Frame(
+                    index=index,
+                    video=video,
+                    pts=position - first,
+                    time_base=1 / fps,
+                    captured_ns=done_ns,
+                    decode_ms=(done_ns - begun_ns) / 1e6,
+                )
+                index += 1
+            if lap == self._options.loop or index == before:
+                return
+
+    def _picture(self, file: Path) -> av.VideoFrame | None:
+        import av
+
+        try:
+            # By content, from memory: FFmpeg reads meaning into names such as `a[1].png`.
+            with av.open(io.BytesIO(file.read_bytes())) as container:
+                frame: av.VideoFrame = next(container.decode(video=0))
+        except (av.FFmpegError, OSError, IndexError, StopIteration) as error:
+            self.skipped += 1
+            why = error.strerror if isinstance(error, OSError | av.FFmpegError) else "no picture"
+            log.warning("%s: skipped, cannot be read (%s)", shown(str(file)), why)
+            return None
+        return frame
+
+
+def find_images(place: str) -> list[Path]:
+    """Return the pictures that a folder, glob, numbered pattern or path stands for, in order.
+
+    Raises:
+        SourceError: ``NOT_FOUND`` or ``PERMISSION_DENIED``.
+        UsageError: the pattern has more than one number.
+    """
+    path = Path(place)
+    allowed = ", ".join(SUFFIXES)
+    try:
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            found = [file for file in path.iterdir() if _is_image(file)]
+            missing = f"no pictures in this folder (allowed: {allowed})"
+        elif _NUMBERED.search(path.name):
+            return _numbered(path)
+        else:
+            found = [Path(file) for file in glob.glob(place, recursive=True)]
+            found = [file for file in found if _is_image(file)]
+            missing = f"no pictures match (allowed: {allowed})"
+    except PermissionError:
+        raise SourceError(
+            f"{shown(place)}: no permission to read it", reason="PERMISSION_DENIED"
+        ) from None
+    except (OSError, ValueError, re.error) as error:
+        raise SourceError(f"{shown(place)}: {error}", reason="NOT_FOUND") from None
+    if not found:
+        raise SourceError(f"{shown(place)}: {missing}", reason="NOT_FOUND")
+    return sorted(found, key=lambda file: natural_key(str(file)))
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts numbers inside names by value: ``f2`` before ``f10``."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(0, int(p), p) if i % 2 else (1, 0, p) for i, p in enumerate(parts)]
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
+
+
+def _numbered(pattern: Path) -> list[Path]:
+    pieces = _NUMBERED.split(pattern.name)
+    if len(pieces) != 4:
+        raise UsageError(
+            f"a pattern has one number, such as frame_%06d.png. Received: {shown(str(pattern))}"
+        )
+    before, zero, digits, after = pieces
+    least = int(digits or 1)
+    name = re.compile(re.escape(before) + r"( *[0-9]+)" + re.escape(after))
+    found = []
+    if pattern.parent.is_dir():
+        for file in pattern.parent.iterdir():
+            match = name.fullmatch(file.name)
+            if match is None:
+                continue
+            number = int(match[1])
+            if match[1] == (f"{number:0{least}d}" if zero else f"{number:{least}d}"):
+                found.append((number, file))
+    if not found:
+        raise SourceError(f"{shown(str(pattern))}: no file has such a name", reason="NOT_FOUND")
+    return [file for _, file in sorted(found)]

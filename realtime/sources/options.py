@@ -1,0 +1,89 @@
+"""What a user may ask of a source, besides which one it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rtseg.realtime.errors import UsageError
+
+RTSP_TRANSPORTS = ("tcp", "udp")
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read a source. Options that do not apply to a source are ignored by it.
+
+    Attributes:
+        start_s: where to begin, in seconds from the first frame (files).
+        duration_s: how much to read from there, in seconds; None for all of it.
+        loop: how often a file is played; 0 for ever.
+        width: columns to ask a camera or screen for, in pixels; None leaves it to the device.
+        height: rows to ask a camera or screen for, in pixels; given together with ``width``.
+        fps: frames per second to ask a camera or screen for, or at which a folder of images
+            plays; None for the source's own.
+        rtsp_transport: ``tcp`` (nothing gets lost) or ``udp`` (nothing waits for a resend).
+        timeout_s: how long to wait for a connection, and then for each frame of a live
+            source, in seconds.
+        hwaccel: ``none``, ``auto``, or FFmpeg's name of a decoder device such as ``cuda`` or
+            ``vaapi``. Where it cannot be had, software decodes and a log line says so.
+        threads: threads of the software decoder; few, so that the engine keeps its cores.
+
+    Raises:
+        UsageError: a value that makes no sense.
+    """
+
+    start_s: float = 0.0
+    duration_s: float | None = None
+    loop: int = 1
+    width: int | None = None
+    height: int | None = None
+    fps: Fraction | float | None = None
+    rtsp_transport: str = "tcp"
+    timeout_s: float = 10.0
+    hwaccel: str = "none"
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        _check("--start", self.start_s, "0 or more seconds", least=0)
+        _check("--duration", self.duration_s, "more than 0 seconds", above=0)
+        _check("--loop", self.loop, "0 (for ever), 1, 2, …", least=0)
+        _check("--width", self.width, "1 or more pixels", least=1)
+        _check("--height", self.height, "1 or more pixels", least=1)
+        _check("--fps", self.fps, "more than 0 frames per second", above=0)
+        _check("--timeout", self.timeout_s, "more than 0 seconds", above=0)
+        _check("--decode-threads", self.threads, "1 or more", least=1)
+        if (self.width is None) != (self.height is None):
+            raise UsageError(
+                "--width and --height go together. "
+                f"Received: --width {self.width}, --height {self.height}"
+            )
+        if self.rtsp_transport not in RTSP_TRANSPORTS:
+            raise UsageError(
+                f"--rtsp-transport must be one of {', '.join(RTSP_TRANSPORTS)}. "
+                f"Received: {self.rtsp_transport}"
+            )
+        if not self.hwaccel:
+            raise UsageError("--hwaccel must be auto, none or a device such as cuda. Received: ''")
+
+    @property
+    def fps_text(self) -> str | None:
+        """The frame rate as FFmpeg reads it (``30``, ``30000/1001``), or None."""
+        if self.fps is None:
+            return None
+        return str(Fraction(self.fps).limit_denominator(100_000))
+
+
+def _check(
+    option: str,
+    value: float | Fraction | None,
+    allowed: str,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+) -> None:
+    if value is None:
+        return
+    if not math.isfinite(value) or value < least or value <= above:
+        raise UsageError(f"{option} must be {allowed}. Received: {value}")

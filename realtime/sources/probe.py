@@ -1,0 +1,71 @@
+"""What a container says of its picture before anything is decoded."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from rtseg.realtime.errors import SourceError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+FASTEST_FPS = 300
+_AV_TIME_BASE = 1_000_000
+_LONGEST_INDEX = 500_000
+
+
+def video_stream(container: InputContainer, name: str) -> VideoStream:
+    """Return the stream to decode: FFmpeg's choice, cover pictures left out.
+
+    Raises:
+        SourceError: ``NOT_A_VIDEO`` or ``CODEC_UNSUPPORTED``.
+    """
+    from av.stream import Disposition
+
+    pictures = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if not pictures:
+        kinds = sorted({stream.type for stream in container.streams})
+        held = " and ".join(kinds) if kinds else "nothing that can be read"
+        raise SourceError(f"{name}: no picture in it, only {held}", reason="NOT_A_VIDEO")
+    best = container.streams.best("video")
+    chosen = next((stream for stream in pictures if stream is best), pictures[0])
+    if chosen.codec_context is None:
+        raise SourceError(
+            f"{name}: FFmpeg has no decoder for its picture", reason="CODEC_UNSUPPORTED"
+        )
+    return chosen
+
+
+def frame_rate(video: VideoStream) -> Fraction | None:
+    """Return the nominal frame rate, or None where there is none that makes sense."""
+    for rate in (video.guessed_rate, video.average_rate, video.base_rate):
+        if rate and 0 < rate <= FASTEST_FPS:
+            return Fraction(rate)
+    return None
+
+
+def length_s(container: InputContainer, video: VideoStream) -> float | None:
+    """Return the length of the picture in seconds, or None where it is not written down."""
+    if video.duration and video.time_base:
+        return float(video.duration * video.time_base)
+    if container.duration and container.duration > 0:
+        return container.duration / _AV_TIME_BASE
+    return None
+
+
+def count_frames(video: VideoStream) -> int | None:
+    """Return how many frames will be shown, or None where the container does not know.
+
+    An MP4 with an edit list holds packets that are decoded and never shown; its index
+    marks them.
+    """
+    index = getattr(video, "index_entries", ())
+    if video.frames and len(index) == video.frames <= _LONGEST_INDEX:
+        return sum(not entry.is_discard for entry in index)
+    return video.frames or None

@@ -1,0 +1,68 @@
+"""Network streams: RTSP, RTMP, HTTP (files, HLS, MJPEG), UDP, TCP and SRT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from rtseg.realtime.sources.container import ContainerSource
+from rtseg.realtime.sources.hwaccel import open_container
+from rtseg.realtime.sources.naming import shown, stem_of
+from rtseg.realtime.sources.options import SourceOptions
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt")
+
+# How much FFmpeg reads to learn the codec's parameters; its own 5 s would be the time to
+# the first picture of a slow camera.
+_PROBE_US = 1_000_000
+
+
+class StreamSource(ContainerSource):
+    """A stream by URL.
+
+    A file behind ``http`` that tells its length is read as a file is: losslessly, and at the
+    reader's pace. Everything else is live. A broken connection ends the source; who wants
+    to go on opens a new one.
+
+    Args:
+        url: as FFmpeg takes it, with user and password escaped where it has them.
+        options: what the user asked for.
+    """
+
+    def __init__(self, url: str, options: SourceOptions) -> None:
+        super().__init__(shown(url), _stem(url), options, live=True, sound=True)
+        self._url = url
+
+    def _connect(self) -> InputContainer:
+        scheme = self._url.partition(":")[0].lower()
+        settings = {"analyzeduration": str(_PROBE_US)}
+        if scheme in ("rtsp", "rtsps"):
+            settings["rtsp_transport"] = self._options.rtsp_transport
+            settings["allowed_media_types"] = "video"
+        if scheme == "udp":
+            # A reader that is late loses packets, not the stream.
+            settings["overrun_nonfatal"] = "1"
+        return open_container(
+            self._url,
+            self._options,
+            self._name,
+            options=settings,
+            timeout=(self._options.timeout_s, self._options.timeout_s),
+        )
+
+    def _is_live(self, container: InputContainer) -> bool:
+        scheme = self._url.partition(":")[0].lower()
+        return scheme not in ("http", "https") or not container.duration
+
+
+def _stem(url: str) -> str:
+    """Return the last part of the path without suffix, or the host; never user or password."""
+    try:
+        parts = urlsplit(url)
+        last = parts.path.rstrip("/").rpartition("/")[2].rpartition("@")[2]
+        return stem_of(last.rpartition(".")[0] or last or parts.hostname or "", "stream")
+    except ValueError:
+        return "stream"

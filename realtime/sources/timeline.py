@@ -1,0 +1,63 @@
+"""Timestamps from 0 that always rise, whatever the input's are like."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+DEFAULT_FPS = Fraction(25)
+
+
+class Timeline:
+    """Maps a stream's own timestamps to ticks from 0.
+
+    Gaps stay (variable frame rate), missing timestamps are made up from the frame rate, and
+    a jump backwards (a camera that starts over, a concatenated stream) goes on one frame
+    later.
+
+    Attributes:
+        time_base: seconds of one tick, the stream's own.
+        step: ticks of one nominal frame, at least 1.
+        shift: input timestamp minus output timestamp at present, in ticks; None until a
+            frame was placed.
+        last: output timestamp of the newest frame, -1 before the first.
+    """
+
+    def __init__(self, time_base: Fraction, fps: Fraction | None) -> None:
+        self.time_base = time_base
+        self._exact_step = 1 / ((fps or DEFAULT_FPS) * time_base)
+        self.step = max(1, round(self._exact_step))
+        self.shift: int | None = None
+        self.last = -1
+        self._begin = 0
+        self._anchor: int | None = None
+        self._made = 0
+
+    def raw(self, pts: int | None) -> int:
+        """Return the input timestamp of the next frame, made up where it has none."""
+        if pts is None and self._anchor is not None:
+            self._made += 1
+            return self._anchor + round(self._made * self._exact_step)
+        self._anchor = pts or 0
+        self._made = 0
+        return self._anchor
+
+    def at(self, raw: int) -> int:
+        """Return where a frame would come, without placing it."""
+        return self._begin if self.shift is None else raw - self.shift
+
+    def place(self, raw: int) -> int:
+        """Return the output timestamp of a frame that is to be shown, in ticks."""
+        if self.shift is None:
+            self.shift = raw - self._begin
+        pts = raw - self.shift
+        if pts <= self.last:
+            pts = self.last + self.step
+            self.shift = raw - pts
+        self.last = pts
+        return pts
+
+    def restart(self, at: int) -> None:
+        """Let the next frame, whatever its own timestamp, come at ``at`` ticks."""
+        self._begin = at
+        self._anchor = None
+        self.shift = None

@@ -1,0 +1,98 @@
+"""Turning frames the way a player would show them.
+
+A container or an EXIF tag may say that the stored picture must be turned or mirrored: the
+display matrix of ISO/IEC 14496-12, as FFmpeg attaches it to a frame.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import av
+    from av.sidedata.sidedata import SideData
+
+Filters = tuple[tuple[str, str], ...]
+
+
+def upright_filters(frame: av.VideoFrame) -> Filters:
+    """Return FFmpeg filters, as (name, arguments), that bring ``frame`` upright.
+
+    Empty for an upright frame. Angles between the quarter turns go to the nearest one.
+    """
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return ()
+    matrix = (
+        np.frombuffer(bytes(cast("SideData", data)), np.int32)[[0, 1, 3, 4]]
+        .reshape(2, 2)
+        .astype(np.float64)
+    )
+    return _filters(tuple(tuple(row) for row in matrix.tolist()))
+
+
+@lru_cache(maxsize=32)
+def _filters(matrix: tuple[int, int, int, int]) -> Filters:
+    # A point (x, y) of the picture is shown at (a·x + c·y, b·x + d·y), y downwards.
+    a, b, c, d = matrix
+    turned = abs(b) + abs(c) > abs(a) + abs(d)
+    if not turned:
+        flips = [name for name, value in (("hflip", a), ("vflip", d)) if value < 0]
+        return tuple((name, "") for name in flips)
+    # Transposition alone is b > 0 and c > 0.
+    direction: Literal["cclock_flip", "clock", "cclock", "clock_flip"]
+    if b > 0:
+        direction = "cclock_flip" if c > 0 else "clock"
+    else:
+        direction = "cclock" if c > 0 else "clock_flip"
+    return (("transpose", direction),)
+
+
+class Turner:
+    """Applies :func:`upright_filters` to frames; upright ones pass untouched.
+
+    Attributes:
+        transposes: whether the newest frame's rows became columns.
+    """
+
+    def __init__(self) -> None:
+        self.transposes = False
+        self._filters: Filters = ()
+        self._format: tuple[int, int, str] = (0, 0, "")
+        self._graph: av.filter.Graph | None = None
+
+    def upright(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Return ``frame`` itself where it is upright, else a new, turned one."""
+        filters = upright_filters(frame)
+        self.transposes = any(name == "transpose" for name, _ in filters)
+        if not filters:
+            return frame
+        shape = (frame.width, frame.height, frame.format.name)
+        if self._graph is None or shape != self._format or filters != self._filters:
+            self._graph = _graph(frame, filters)
+            self._format, self._filters = shape, filters
+        self._graph.vpush(frame)
+        return self._graph.vpull()
+
+
+def _graph(frame: av.VideoFrame, filters: Filters) -> av.filter.Graph:
+    import av.filter
+
+    graph = av.filter.Graph()
+    nodes = [
+        graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=frame.time_base,
+        )
+    ]
+    nodes += [graph.add(name, arguments or None) for name, arguments in filters]
+    # What was turned must not be turned again by the next reader.
+    nodes.append(graph.add("sidedata", "mode=delete:type=DISPLAYMATRIX"))
+    nodes.append(graph.add("buffersink"))
+    graph.link_nodes(*nodes).configure()
+    return graph
