@@ -26,12 +26,8 @@ def upright_filters(frame: av.VideoFrame) -> Filters:
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return ()
-    matrix = (
-        np.frombuffer(bytes(cast("SideData", data)), np.int32)[[0, 1, 3, 4]]
-        .reshape(2, 2)
-        .astype(np.float64)
-    )
-    return _filters(tuple(tuple(row) for row in matrix.tolist()))
+    a, b, _, c, d = np.frombuffer(bytes(cast("SideData", data)), np.int32)[:5].tolist()
+    return _filters((a, b, c, d))
 
 
 @lru_cache(maxsize=32)
