@@ -234,7 +234,7 @@ class Segmenter:
         from rtseg.engines.registry import open_engine
 
         if mode not in self._engines:
-            self._engines[mode] = open_engine(mode=mode, **self._options)  # type: ignore[arg-type]
+            self._engines[mode] = open_engine(mode=mode, **self._options)
         return self._engines[mode]
 
     def __enter__(self) -> Segmenter:

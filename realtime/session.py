@@ -27,10 +27,18 @@ from rtseg.realtime.palette import load_palette, select_classes
 from rtseg.realtime.pipeline import Pipeline
 from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.report import RunReport, build_report
-from rtseg.realtime.sinks.resolve import parse_sink
+from rtseg.realtime.sinks.encode import EncodeOptions, parse_bitrate
+from rtseg.realtime.sinks.resolve import (
+    SinkOptions,
+    open_jsonl_sink,
+    open_label_sink,
+    open_sink,
+    parse_sink,
+    refuse_clashes,
+)
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.sources.options import SourceOptions
-from rtseg.realtime.sources.resolve import open_source
+from rtseg.realtime.sources.resolve import open_source, parse_source
 from rtseg.realtime.throttle import FlowOptions
 from rtseg.realtime.view import VIEWS, View, ViewOptions
 
@@ -64,7 +72,7 @@ def run_session(options: argparse.Namespace) -> int:
             controls = Controls(view, _switchable_views(view, sink_texts))
             classes = load_palette(options.palette, engine.spec.classes)
             renderer = Renderer(classes, view, controls)
-            sinks = _open_sinks(options, sink_texts, source.info, controls)
+            sinks = _open_sinks(options, sink_texts, controls)
             pipeline = Pipeline(source, engine, renderer, sinks, flow=flow, controls=controls)
             signals.pipeline = pipeline
             return _Run(options, source, engine, renderer, controls, pipeline, signals).run()
@@ -295,7 +303,7 @@ def _sink_texts(options: argparse.Namespace) -> list[str]:
         return texts
     if options.profile is not None:
         return ["null"]
-    from rtseg.realtime.sinks.window import has_display
+    from rtseg.realtime.sinks.display import has_display
 
     if options.headless or not has_display():
         raise UsageError(
@@ -307,6 +315,27 @@ def _sink_texts(options: argparse.Namespace) -> list[str]:
 
 
 def _open_sinks(
-    options: argparse.Namespace, texts: Sequence[str], info: SourceInfo, controls: Controls
+    options: argparse.Namespace, texts: Sequence[str], controls: Controls
 ) -> list[Sink]:
-    raise NotImplementedError
+    """Return every output that was asked for; files that exist are refused here."""
+    encode = EncodeOptions(
+        codec=options.codec or EncodeOptions.codec,
+        crf=options.crf,
+        bitrate_bps=None if options.bitrate is None else parse_bitrate(options.bitrate),
+        audio=not options.no_audio,
+    )
+    wanted = SinkOptions(
+        encode=encode,
+        overwrite=options.overwrite,
+        label_ids="cityscapes" if options.label_ids == "cityscapes" else "trainids",
+        controls=controls,
+    )
+    places = [*texts, *filter(None, (options.labels_out, options.jsonl))]
+    source = parse_source(options.source)
+    refuse_clashes(places, [source.target] if source.kind in ("file", "images") else [])
+    sinks = [open_sink(text, wanted) for text in texts]
+    if options.labels_out:
+        sinks.append(open_label_sink(options.labels_out, wanted))
+    if options.jsonl:
+        sinks.append(open_jsonl_sink(options.jsonl, wanted))
+    return sinks
