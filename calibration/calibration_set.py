@@ -1,0 +1,259 @@
+"""Which images a network is calibrated on: chosen evenly, by a seed, and recorded.
+
+A calibration set is images of one's own domain, no labels needed: a folder in Cityscapes'
+layout (its training split), any folder of images, an image or a video, or several of them.
+Images are drawn in turn from each city (or folder, or video), so that no city dominates.
+Validation cities of Cityscapes are never taken: what is measured must not be seen before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.calibration.cityscapes import find_samples
+from rtseg.calibration.errors import CalibrationError
+from rtseg.engines.errors import EngineError
+from rtseg.engines.preprocess import to_engine_input
+
+if TYPE_CHECKING:
+    import av
+
+U8 = NDArray[np.uint8]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts", ".mpg", ".mjpeg")
+VALIDATION_CITIES = ("frankfurt", "lindau", "munster")
+MAX_VIDEO_FRAMES = 20_000
+"""Frames of a video that are looked at; a longer one is read up to here."""
+
+_CITYSCAPES_NAME = re.compile(r"([a-z-]+)_\d{6}_\d{6}(_|$)")
+
+
+@dataclass(frozen=True)
+class CalibrationImage:
+    """One image of a calibration set.
+
+    Attributes:
+        path: the image, or the video it is a frame of.
+        name: its name in the record; independent of where the data lie.
+        frame: index of the frame in a video, or None.
+    """
+
+    path: Path
+    name: str
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """A choice of images.
+
+    Attributes:
+        images: the images, sorted by name, the frames of a video together.
+        seed: seed of the choice.
+        available: number of images that there were to choose from.
+
+    Example:
+        >>> chosen = select_images(["cityscapes"], 512)                # doctest: +SKIP
+        >>> for frame in chosen.frames(512, 512): ...                  # doctest: +SKIP
+    """
+
+    images: tuple[CalibrationImage, ...]
+    seed: int
+    available: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def sha256(self) -> str:
+        """Hash over names, frame numbers and the content of the files, and the seed."""
+        contents: dict[Path, str] = {}
+        rows = []
+        for image in self.images:
+            if image.path not in contents:
+                contents[image.path] = _sha256_of(image.path)
+            rows.append([image.name, image.frame, contents[image.path]])
+        return hashlib.sha256(json.dumps([rows, self.seed]).encode()).hexdigest()
+
+    def frames(self, height: int, width: int) -> Iterator[U8]:
+        """Yield the images as an engine of this size gets them: uint8, H x W x 3, RGB.
+
+        Raises:
+            CalibrationError: ``BAD_DATA`` where an image cannot be read.
+        """
+        position = 0
+        while position < len(self.images):
+            image = self.images[position]
+            if image.frame is None:
+                yield _engine_input(read_frame(image.path), height, width, image.path)
+                position += 1
+                continue
+            wanted = []
+            while position < len(self.images) and self.images[position].path == image.path:
+                wanted.append(self.images[position].frame)
+                position += 1
+            found = 0
+            for index, frame in enumerate(_decode(image.path)):
+                if found < len(wanted) and index == wanted[found]:
+                    yield _engine_input(frame, height, width, image.path)
+                    found += 1
+                if found == len(wanted):
+                    break
+            if found < len(wanted):
+                raise CalibrationError(
+                    f"{image.path} ended before frame {wanted[found]}", reason="BAD_DATA"
+                )
+
+    def subset(self, count: int) -> CalibrationSet:
+        """Return ``count`` images of this set, evenly spread over it."""
+        if count >= len(self.images):
+            return self
+        places = np.linspace(0, len(self.images) - 1, max(1, count)).round().astype(int)
+        return CalibrationSet(tuple(self.images[n] for n in places), self.seed, self.available)
+
+
+def select_images(
+    sources: str | Path | Sequence[str | Path], count: int = 512, *, seed: int = 0
+) -> CalibrationSet:
+    """Choose images for calibration.
+
+    Args:
+        sources: a Cityscapes root, a folder of images, an image or video file, or several.
+        count: how many images to take; all of them where there are fewer.
+        seed: seed of the choice; the same files, count and seed give the same images.
+
+    Raises:
+        CalibrationError: ``NOT_FOUND``, ``NO_IMAGES``, ``BAD_DATA``, or ``BAD_OPTION``
+            where ``count`` is not positive.
+    """
+    if count < 1:
+        raise CalibrationError(
+            f"calibration needs at least one image. Received: {count}", reason="BAD_OPTION"
+        )
+    roots = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    groups: dict[str, list[CalibrationImage]] = defaultdict(list)
+    for root in roots:
+        for group, image in _images_of(Path(root)):
+            groups[group].append(image)
+    available = sum(len(images) for images in groups.values())
+    if not available:
+        raise CalibrationError(
+            f"no image for calibration below {', '.join(str(r) for r in roots) or 'no folder'}; "
+            f"allowed: {' '.join(IMAGE_SUFFIXES)}, a video, or a Cityscapes root",
+            reason="NO_IMAGES",
+        )
+    generator = np.random.default_rng(seed)
+    queues = []
+    for name in sorted(groups):
+        images = sorted(groups[name], key=_order)
+        queues.append([images[n] for n in generator.permutation(len(images))])
+    chosen: list[CalibrationImage] = []
+    depth = 0
+    while len(chosen) < min(count, available):
+        # Which cities give one more in an incomplete last turn is drawn, too.
+        turn = [queue[depth] for queue in queues if depth < len(queue)]
+        left = count - len(chosen)
+        if left < len(turn):
+            turn = [turn[n] for n in generator.permutation(len(turn))[:left]]
+        chosen += turn
+        depth += 1
+    return CalibrationSet(tuple(sorted(chosen, key=_order)), seed, available)
+
+
+def read_frame(path: Path) -> av.VideoFrame:
+    """Decode an image file, the way a run decodes it.
+
+    Raises:
+        CalibrationError: ``BAD_DATA`` where it is no readable image.
+    """
+    for frame in _decode(path):
+        return frame
+    raise CalibrationError(f"{path} holds no picture", reason="BAD_DATA")
+
+
+def _order(image: CalibrationImage) -> tuple[str, str, int]:
+    return image.name, str(image.path), -1 if image.frame is None else image.frame
+
+
+def _images_of(root: Path) -> Iterator[tuple[str, CalibrationImage]]:
+    """Yield each image below a source with the group it belongs to."""
+    if not root.exists():
+        raise CalibrationError(f"no such calibration data: {root}", reason="NOT_FOUND")
+    if root.is_file():
+        if root.suffix.lower() in VIDEO_SUFFIXES:
+            for index in range(_count_frames(root)):
+                yield root.name, CalibrationImage(root, root.name, index)
+        elif root.suffix.lower() in IMAGE_SUFFIXES:
+            yield root.name, CalibrationImage(root, root.name)
+        else:
+            raise CalibrationError(
+                f"{root} is neither an image ({' '.join(IMAGE_SUFFIXES)}) nor a video "
+                f"({' '.join(VIDEO_SUFFIXES)})",
+                reason="BAD_DATA",
+            )
+    elif (root / "leftImg8bit").is_dir():
+        for sample in find_samples(root, "train", labels=False):
+            if sample.group not in VALIDATION_CITIES:
+                name = sample.image.relative_to(root).as_posix()
+                yield sample.group, CalibrationImage(sample.image, name)
+    else:
+        for path in sorted(root.rglob("*")):
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                match = _CITYSCAPES_NAME.match(path.stem)
+                if match and match[1] in VALIDATION_CITIES:
+                    continue
+                name = path.relative_to(root).as_posix()
+                group = match[1] if match else path.parent.relative_to(root).as_posix()
+                yield group, CalibrationImage(path, name)
+
+
+def _count_frames(path: Path) -> int:
+    count = 0
+    for count, _ in enumerate(_decode(path), start=1):
+        if count == MAX_VIDEO_FRAMES:
+            break
+    return count
+
+
+def _decode(path: Path) -> Iterator[av.VideoFrame]:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise CalibrationError(f"{path} holds no picture", reason="BAD_DATA")
+            yield from container.decode(container.streams.video[0])
+    except (av.FFmpegError, OSError) as error:
+        raise CalibrationError(
+            f"{path} cannot be read as an image or video: {error}", reason="BAD_DATA"
+        ) from error
+
+
+def _engine_input(frame: av.VideoFrame, height: int, width: int, path: Path) -> U8:
+    try:
+        return to_engine_input(frame, height, width)
+    except EngineError as error:
+        raise CalibrationError(f"{path}: {error}", reason="BAD_DATA") from error
+
+
+def _sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise CalibrationError(
+            f"cannot read {path}: {error.strerror or error}", reason="NOT_FOUND"
+        ) from error
+    return digest.hexdigest()

@@ -1,0 +1,251 @@
+"""INT8 post-training quantisation: one FP32 ONNX in, one explicit Q/DQ ONNX out.
+
+The result runs in int8 on OpenVINO and builds on TensorRT as it is; see
+:mod:`rtseg.calibration.qdq` for its form.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rtseg.calibration.cache import CalibrationCache, write_atomically
+from rtseg.calibration.calibration_set import CalibrationSet
+from rtseg.calibration.errors import CalibrationError
+from rtseg.calibration.network import FloatNetwork, load_network, set_spec
+from rtseg.calibration.observe import Progress, observe
+from rtseg.calibration.qdq import LeftOut, always_float, insert_qdq, tensors_to_quantise
+from rtseg.calibration.sensitivity import Reference, Sensitivity, scan
+from rtseg.calibration.thresholds import METHODS, PERCENTILE, check_method, threshold
+from rtseg.engines.spec import EngineSpec
+
+CHECK_IMAGES = 16
+"""Calibration images on which INT8 is compared with FP32."""
+
+SCAN_IMAGES = 8
+"""Calibration images on which each convolution is tried alone."""
+
+AUTO_AGREEMENT = 0.985
+"""``keep_fp32="auto"`` stops at this share of pixels with the class that FP32 gives."""
+
+_AUTO_STEPS = (0, 2, 4, 6, 8, 12, 16)
+
+
+@dataclass(frozen=True)
+class QuantisationReport:
+    """What was done.
+
+    Attributes:
+        output: the file written.
+        spec: what it says of itself.
+        quantised: names of the convolutions in int8.
+        left_out: those in float, each with its reason.
+        thresholds: magnitude of code 127 of each quantised tensor.
+        saturated: share of each tensor's values beyond it, 0 to 1; empty where the
+            thresholds came from a cache.
+        check: disagreement with FP32 on some of the calibration images.
+        sensitivity: the scan, the most sensitive first; empty where none was asked for.
+        cache: ``none``, ``used``, ``written``, or why a cache was refused and rewritten.
+        seconds: wall time.
+    """
+
+    output: Path
+    spec: EngineSpec
+    quantised: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    thresholds: dict[str, float]
+    saturated: dict[str, float]
+    check: Sensitivity
+    sensitivity: tuple[Sensitivity, ...]
+    cache: str
+    seconds: float
+
+
+def quantise_onnx(
+    source: Path,
+    images: CalibrationSet,
+    output: Path,
+    *,
+    method: str = "percentile",
+    percentile: float = PERCENTILE,
+    keep_fp32: Sequence[str] | int | str = (),
+    cache: Path | None = None,
+    spec: EngineSpec | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> QuantisationReport:
+    """Quantise a network to INT8.
+
+    Args:
+        source: FP32 ONNX network with a description in its metadata.
+        images: the calibration set; real images of the network's domain.
+        output: the file to write; replaced at once when it is complete.
+        method: ``percentile``, ``mse``, ``entropy`` or ``minmax``.
+        percentile: for ``percentile``, share of the values that do not saturate, in %.
+        keep_fp32: convolutions to leave in float: names or patterns (``block0_*``), or how
+            many of the most sensitive, or ``"auto"``: as few of the most sensitive as bring
+            :data:`AUTO_AGREEMENT`.
+        cache: calibration cache to use, and to write where it does not fit.
+        spec: description of a network that carries none of its own.
+        threads: CPU threads; the result is the same file only for the same number.
+        progress: told how far it is.
+
+    Raises:
+        CalibrationError: see its reason words; the output is untouched.
+
+    Example:
+        >>> images = select_images("cityscapes", 512)                  # doctest: +SKIP
+        >>> report = quantise_onnx(Path("net.onnx"), images, Path("net-int8.onnx"))
+        ... # doctest: +SKIP
+    """
+    started = time.perf_counter()
+    check_method(method)
+    network = load_network(source, spec=spec)
+    fixed = always_float(network)
+    candidates = tuple(n for n in network.convs if n not in {left.name for left in fixed})
+    asked = tuple(LeftOut(n, "asked for") for n in _asked_for(keep_fp32, network))
+    pool = tuple(n for n in candidates if n not in {left.name for left in asked})
+    thresholds, saturated, cache_note = _thresholds(
+        network, images, candidates, _key(method, percentile), cache, threads, progress
+    )
+
+    size = network.spec.height, network.spec.width
+    checked = list(images.subset(CHECK_IMAGES).frames(*size))
+    reference = Reference(network, checked, threads=threads)
+    sensitivity: tuple[Sensitivity, ...] = ()
+    steps: tuple[int, ...] = (0,)
+    if isinstance(keep_fp32, int) or keep_fp32 == "auto":
+        steps = (keep_fp32,) if isinstance(keep_fp32, int) else _AUTO_STEPS
+    if steps != (0,):
+        few = list(images.subset(SCAN_IMAGES).frames(*size))
+        scanned = Reference(network, few, threads=threads)
+        sensitivity = scan(network, scanned, pool, thresholds, progress=progress)
+    for number in steps:
+        kept = tuple(LeftOut(s.name, "sensitive") for s in sensitivity[:number])
+        quantised = tuple(n for n in pool if n not in {left.name for left in kept})
+        model = insert_qdq(network, quantised, thresholds)
+        check = reference.compare(model, "INT8")
+        if 1 - check.disagreement >= AUTO_AGREEMENT:
+            break
+
+    left_out = (*fixed, *asked, *kept)
+    described = _describe(network, images, method, percentile, left_out)
+    set_spec(model, described)
+    write_atomically(output, model.SerializeToString(deterministic=True))
+    used = tensors_to_quantise(network, quantised)
+    return QuantisationReport(
+        output=output,
+        spec=described,
+        quantised=quantised,
+        left_out=left_out,
+        thresholds={name: thresholds[name] for name in used},
+        saturated={name: saturated[name] for name in used if name in saturated},
+        check=check,
+        sensitivity=sensitivity,
+        cache=cache_note,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _key(method: str, percentile: float) -> str:
+    return f"percentile:{percentile:g}" if method == "percentile" else method
+
+
+def _asked_for(keep: Sequence[str] | int | str, network: FloatNetwork) -> tuple[str, ...]:
+    """The convolutions that names and patterns stand for."""
+    if isinstance(keep, int):
+        if not 0 <= keep <= len(network.convs):
+            raise CalibrationError(
+                f"{keep} convolutions cannot stay in float; allowed: 0 to {len(network.convs)}",
+                reason="BAD_OPTION",
+            )
+        return ()
+    if isinstance(keep, str):
+        if keep == "auto":
+            return ()
+        keep = [part.strip() for part in keep.split(",") if part.strip()]
+    found: dict[str, None] = {}
+    for pattern in keep:
+        matches = fnmatch.filter(network.convs, pattern)
+        if not matches:
+            raise CalibrationError(
+                f"no convolution is called {pattern!r}. Known, among others: "
+                f"{', '.join(network.convs[:4])}",
+                reason="BAD_OPTION",
+            )
+        found.update(dict.fromkeys(matches))
+    return tuple(found)
+
+
+def _thresholds(
+    network: FloatNetwork,
+    images: CalibrationSet,
+    convs: Sequence[str],
+    key: str,
+    path: Path | None,
+    threads: int,
+    progress: Progress | None,
+) -> tuple[dict[str, float], dict[str, float], str]:
+    """Take the thresholds from the cache, or from the images; the saturation, and a note."""
+    tensors = tensors_to_quantise(network, convs)
+    fresh = CalibrationCache(network.sha256, images.sha256(), len(images), images.seed)
+    note = "none" if path is None else "written"
+    if path is not None and path.exists():
+        try:
+            known = CalibrationCache.load(path)
+            known.check(fresh, key, tensors)
+            return known.thresholds[key], {}, "used"
+        except CalibrationError as error:
+            note = f"{error}; calibrated anew"
+    height, width = network.spec.height, network.spec.width
+    histograms = observe(
+        network,
+        lambda: images.frames(height, width),
+        tensors,
+        total=len(images),
+        threads=threads,
+        progress=progress,
+    )
+    percentile = float(key.partition(":")[2] or PERCENTILE)
+    found = {
+        _key(method, percentile): {
+            name: threshold(histogram, method, percentile=percentile)
+            for name, histogram in histograms.items()
+        }
+        for method in METHODS
+    }
+    if path is not None:
+        replace(fresh, thresholds=found).save(path)
+    saturated = {name: h.share_above(found[key][name]) for name, h in histograms.items()}
+    return found[key], saturated, note
+
+
+def _describe(
+    network: FloatNetwork,
+    images: CalibrationSet,
+    method: str,
+    percentile: float,
+    left_out: Sequence[LeftOut],
+) -> EngineSpec:
+    key = _key(method, percentile)
+    images_sha256 = images.sha256()
+    record = "\n".join([network.sha256, images_sha256, key, str(images.seed)])
+    return replace(
+        network.spec,
+        precision="int8",
+        source_sha256=network.spec.source_sha256 or network.sha256,
+        calibration_sha256=hashlib.sha256(record.encode()).hexdigest(),
+        extra={
+            **network.spec.extra,
+            "fp32_sha256": network.sha256,
+            "calibration_method": key,
+            "calibration_images": str(len(images)),
+            "calibration_images_sha256": images_sha256,
+            "calibration_seed": str(images.seed),
+            "float_convolutions": ", ".join(f"{left.name} ({left.reason})" for left in left_out),
+        },
+    )
