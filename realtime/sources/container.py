@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
@@ -209,7 +210,9 @@ class ContainerSource(Source):
             parts = [part for part in (left, options.duration_s) if part is not None]
             length, frames = min(parts) if parts else None, None
         if frames is None and length is not None and video.average_rate:
-            frames = max(1, round(length * video.average_rate))
+            # A limit ends before the first frame at or past it; a length is that of frames.
+            count = round(length * video.average_rate, 3)
+            frames = max(1, math.ceil(count) if length == options.duration_s else round(count))
         if options.loop == 0:
             return None, None
         return (

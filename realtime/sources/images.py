@@ -63,6 +63,8 @@ class ImageSource(Source):
         """List the pictures and read the first one; see :class:`Source`."""
         if self._info is not None:
             return self._info
+        if self._closed:
+            raise SourceError(f"{self._name}: closed; make a new source", reason="CLOSED")
         options = self._options
         fps = DEFAULT_FPS
         if options.fps is not None:

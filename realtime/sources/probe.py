@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 FASTEST_FPS = 300
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _AV_TIME_BASE = 1_000_000
 _LONGEST_INDEX = 500_000
 
@@ -54,6 +56,10 @@ def length_s(container: InputContainer, video: VideoStream) -> float | None:
     """Return the length of the picture in seconds, or None where it is not written down."""
     if video.duration and video.time_base:
         return float(video.duration * video.time_base)
+    # Matroska writes the length of each stream as a tag; the container's may be the sound's.
+    tag = _CLOCK.fullmatch(video.metadata.get("DURATION", ""))
+    if tag is not None:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
     if container.duration and container.duration > 0:
         return container.duration / _AV_TIME_BASE
     return None
