@@ -84,7 +84,8 @@ class MagnitudeHistogram:
         total = int(self.counts.sum())
         if total == 0:
             return 0.0
-        return float(self.counts[self.centres > threshold].sum()) / total
+        first = min(BINS, math.floor(threshold / self.width) + 1)
+        return float(self.counts[first:].sum()) / total
 
     def _grow_to(self, largest: float) -> None:
         """Double the range until ``largest`` lies inside it."""

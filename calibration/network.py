@@ -91,6 +91,7 @@ def load_network(source: Path, *, spec: EngineSpec | None = None) -> FloatNetwor
     )
     if not convs:
         raise CalibrationError(f"{source} has no convolution to quantise", reason="BAD_NETWORK")
+    _check_finite(constants, source)
     return FloatNetwork(model, described, file_sha256(source), convs, _shapes(model))
 
 
@@ -140,6 +141,18 @@ def _spec_of(model: Any) -> EngineSpec | None:
 
 def _initializers(model: Any) -> dict[str, Any]:
     return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def _check_finite(constants: dict[str, Any], source: Path) -> None:
+    """Refuse weights that are not numbers: a ReLU6 would hide what they do."""
+    from onnx import numpy_helper
+
+    for name, tensor in constants.items():
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise CalibrationError(
+                f"{source}: weight {name!r} holds NaN or infinity", reason="BAD_NETWORK"
+            )
 
 
 def _normalise(model: Any) -> Any:

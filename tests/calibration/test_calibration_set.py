@@ -1,0 +1,155 @@
+"""Which images are chosen for calibration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rtseg.calibration.calibration_set import select_images
+from rtseg.calibration.errors import CalibrationError
+from tests.calibration.nets import save_images
+from tests.data import needs_shared_data, shared_data
+
+CITIES = {"aachen": 5, "bochum": 2, "jena": 9}
+
+
+@pytest.fixture(scope="module")
+def cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cityscapes")
+    for split, cities in (("train", CITIES), ("val", {"frankfurt": 3})):
+        for city, count in cities.items():
+            folder = root / "leftImg8bit" / split / city
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image = np.full((8, 16, 3), number * 20 + 5, np.uint8)
+                name = f"{city}_000000_{number:06d}_leftImg8bit.png"
+                assert cv2.imwrite(str(folder / name), image)
+    return root
+
+
+def cities_of(root: Path, count: int, seed: int = 0) -> Counter[str]:
+    chosen = select_images(root, count, seed=seed)
+    return Counter(image.path.parent.name for image in chosen.images)
+
+
+def test_images_are_spread_over_cities(cityscapes: Path) -> None:
+    assert cities_of(cityscapes, 6) == {"aachen": 2, "bochum": 2, "jena": 2}
+    assert cities_of(cityscapes, 10) == {"aachen": 4, "bochum": 2, "jena": 4}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(1, 20), seed=st.integers(0, 1000))
+def test_choice_is_even_seeded_and_without_repeats(cityscapes: Path, count: int, seed: int) -> None:
+    chosen = select_images(cityscapes, count, seed=seed)
+    assert len(chosen) == min(count, 16) == len({image.name for image in chosen.images})
+    assert chosen.available == 16
+    assert chosen == select_images([str(cityscapes)], count, seed=seed)
+    counts = Counter(image.path.parent.name for image in chosen.images)
+    most = max(counts.values())
+    assert all(counts[city] >= min(CITIES[city], most - 1) for city in CITIES)
+
+
+def test_validation_cities_are_never_taken(cityscapes: Path, tmp_path: Path) -> None:
+    assert "frankfurt" not in cities_of(cityscapes, 1000)
+    (tmp_path / "frankfurt_000000_000294_leftImg8bit.png").write_bytes(
+        next(cityscapes.rglob("*.png")).read_bytes()
+    )
+    with pytest.raises(CalibrationError) as caught:
+        select_images(tmp_path)
+    assert caught.value.reason == "NO_IMAGES"
+
+
+def test_seed_changes_the_choice_and_the_hash(cityscapes: Path) -> None:
+    first, second = (select_images(cityscapes, 4, seed=seed) for seed in (0, 1))
+    assert first.images != second.images
+    assert first.sha256() != second.sha256()
+
+
+def test_hash_follows_content_and_not_place(tmp_path: Path) -> None:
+    hashes = []
+    for place in ("here", "there"):
+        folder = save_images(tmp_path / place, 4)
+        hashes.append(select_images(folder, 4).sha256())
+    assert hashes[0] == hashes[1]
+    changed = tmp_path / "there" / "street_002.png"
+    assert cv2.imwrite(str(changed), np.zeros((8, 8, 3), np.uint8))
+    assert select_images(tmp_path / "there", 4).sha256() != hashes[0]
+
+
+def test_frames_have_the_engines_size_and_the_images_colour(tmp_path: Path) -> None:
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[..., 2] = 180  # OpenCV writes blue first: this is red
+    assert cv2.imwrite(str(tmp_path / "red.png"), image)
+    (frame,) = select_images(tmp_path).frames(16, 24)
+    assert frame.shape == (16, 24, 3)
+    assert frame[8, 8].tolist() == [180, 0, 0]
+
+
+def test_subset_is_spread(cityscapes: Path) -> None:
+    chosen = select_images(cityscapes, 16)
+    few = chosen.subset(3)
+    assert [image.path.parent.name for image in few.images] == ["aachen", "jena", "jena"]
+    assert few.images[0] == chosen.images[0]
+    assert few.images[-1] == chosen.images[-1]
+    assert chosen.subset(99) is chosen
+
+
+def test_several_sources_are_joined(cityscapes: Path, tmp_path: Path) -> None:
+    folder = save_images(tmp_path / "own", 3)
+    chosen = select_images([cityscapes, folder], 100)
+    assert len(chosen) == 19
+
+
+@needs_shared_data
+def test_frames_of_a_video_are_those_of_its_decoder() -> None:
+    import av
+
+    from rtseg.engines.preprocess import to_engine_input
+
+    video = shared_data("videos", "highway-720p.mp4")
+    chosen = select_images(video, 5, seed=3)
+    assert [image.frame for image in chosen.images] == sorted(
+        image.frame for image in chosen.images if image.frame is not None
+    )
+    with av.open(str(video)) as container:
+        decoded = list(container.decode(video=0))
+    assert chosen.available == len(decoded)
+    for image, frame in zip(chosen.images, chosen.frames(64, 64), strict=True):
+        assert image.frame is not None
+        np.testing.assert_array_equal(frame, to_engine_input(decoded[image.frame], 64, 64))
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "reason"),
+    [(b"", "empty.png", "BAD_DATA"), (b"not a picture at all", "text.jpg", "BAD_DATA")],
+)
+def test_an_unreadable_image_is_one_line(
+    tmp_path: Path, content: bytes, name: str, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CalibrationError, match=name) as caught:
+        list(select_images(tmp_path).frames(32, 32))
+    assert caught.value.reason == reason
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_chosen_from(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="no such calibration data") as caught:
+        select_images(tmp_path / "absent")
+    assert caught.value.reason == "NOT_FOUND"
+    with pytest.raises(CalibrationError, match="no image for calibration") as caught:
+        select_images(tmp_path)
+    assert caught.value.reason == "NO_IMAGES"
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(CalibrationError, match="neither an image") as caught:
+        select_images(tmp_path / "notes.txt")
+    assert caught.value.reason == "BAD_DATA"
+    with pytest.raises(CalibrationError, match="at least one") as caught:
+        select_images(tmp_path, 0)
+    assert caught.value.reason == "BAD_OPTION"
