@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, now_ns
-from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.passthrough import Passthrough
 from rtseg.realtime.sources.probe import frame_rate
 from rtseg.realtime.sources.timeline import Timeline
@@ -59,9 +59,9 @@ class FrameReader:
         self._video = video
         self._sound = sound
         self._timeout_ns = options.timeout_s * 1e9 if live else math.inf
-        self._start_s = Fraction(0) if live else Fraction(options.start_s)
+        self._start_s = Fraction(0) if live else exact(options.start_s)
         no_limit = live or options.duration_s is None
-        self._duration_s = None if no_limit else Fraction(options.duration_s or 0)
+        self._duration_s = None if no_limit else exact(options.duration_s or 0)
         self._laps = 1 if live else options.loop
         self._live = live
         self._name = name

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
 from rtseg.realtime.sources.naming import shown, stem_of
-from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.source import Source
 from rtseg.realtime.sources.timeline import DEFAULT_FPS
 from rtseg.realtime.sources.upright import Turner
@@ -68,12 +68,12 @@ class ImageSource(Source):
         options = self._options
         fps = DEFAULT_FPS
         if options.fps is not None:
-            fps = Fraction(options.fps).limit_denominator(100_000)
+            fps = exact(options.fps)
         files = find_images(self._place)
-        begin = -(-Fraction(options.start_s) * fps // 1)
+        begin = -(-exact(options.start_s) * fps // 1)
         end = None
         if options.duration_s is not None:
-            end = begin + -(-Fraction(options.duration_s) * fps // 1)
+            end = begin + -(-exact(options.duration_s) * fps // 1)
         self._files = files[begin:end]
         if not self._files:
             raise SourceError(

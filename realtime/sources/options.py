@@ -72,7 +72,16 @@ class SourceOptions:
         """The frame rate as FFmpeg reads it (``30``, ``30000/1001``), or None."""
         if self.fps is None:
             return None
-        return str(Fraction(self.fps).limit_denominator(100_000))
+        return str(exact(self.fps))
+
+
+def exact(number: Fraction | float) -> Fraction:
+    """Return what a user meant by a decimal number: 0.4 is 2/5, not the float beside it.
+
+    >>> exact(0.4), exact(29.97)
+    (Fraction(2, 5), Fraction(2997, 100))
+    """
+    return Fraction(number).limit_denominator(1_000_000)
 
 
 def _check(
