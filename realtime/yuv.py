@@ -130,6 +130,11 @@ def planes_420(frame: av.VideoFrame) -> tuple[U8, U8, U8]:
     return plane(frame, 0), plane(frame, 1), plane(frame, 2)
 
 
+def sws_matrix(tags: ColourTags) -> int:
+    """Return swscale's number of a matrix, for ``reformat`` and ``to_ndarray``."""
+    return _SWS[tags.matrix]
+
+
 def as_420(frame: av.VideoFrame, tags: ColourTags, size: tuple[int, int]) -> av.VideoFrame:
     """Return a frame in a layout :func:`planes_420` reads, of ``size`` = (width, height).
 
@@ -144,8 +149,8 @@ def as_420(frame: av.VideoFrame, tags: ColourTags, size: tuple[int, int]) -> av.
         width=size[0],
         height=size[1],
         format="yuv420p",
-        src_colorspace=None if rgb else _SWS.get(tags.matrix),
-        dst_colorspace=_SWS.get(tags.matrix),
+        src_colorspace=None if rgb else sws_matrix(tags),
+        dst_colorspace=sws_matrix(tags),
         src_color_range=FULL if rgb else number,
         dst_color_range=number,
     )

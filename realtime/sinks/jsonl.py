@@ -1,0 +1,84 @@
+"""One JSON object a line, one line a frame: what was seen, and how long each stage took."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from rtseg.engines.labels import ClassTable
+from rtseg.realtime.errors import SinkError
+from rtseg.realtime.frame import U8, Rendered
+from rtseg.realtime.sinks.failure import sink_error
+from rtseg.realtime.sinks.outfile import OutputFile, refuse_input
+from rtseg.realtime.sinks.sink import Sink, SinkContext
+
+VOID_NAME = "void"
+"""Name of the pixels without a class."""
+
+
+def class_shares(labels: U8, classes: ClassTable) -> dict[str, float]:
+    """Return the share of the pixels of every class that is there, largest first.
+
+    The shares add up to 1; ids without a class count as ``void``.
+
+    Example:
+        >>> from rtseg.engines.labels import CITYSCAPES
+        >>> class_shares(np.array([[0, 0, 0, 255]], np.uint8), CITYSCAPES)
+        {'road': 0.75, 'void': 0.25}
+    """
+    counts = np.bincount(labels.ravel(), minlength=256)
+    shares = {name: int(counts[index]) / labels.size for index, name in enumerate(classes.names)}
+    shares[VOID_NAME] = int(counts[len(classes) :].sum()) / labels.size
+    present = ((name, share) for name, share in shares.items() if share > 0)
+    return dict(sorted(present, key=lambda entry: -entry[1]))
+
+
+class JsonlSink(Sink):
+    """Writes ``index``, ``pts_s``, ``classes`` (share of the pixels) and ``stages_ms``.
+
+    Shares are of the network's own label map. Every line is on the disk before the next frame.
+
+    Args:
+        path: the file.
+        overwrite: whether an existing file may be replaced.
+    """
+
+    wants_picture = False
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.name = str(path)
+        self.path = Path(path)
+        self._overwrite = overwrite
+        self._file: OutputFile | None = None
+        self._classes: ClassTable | None = None
+
+    def open(self, context: SinkContext) -> None:
+        """Create the file; see :meth:`Sink.open`."""
+        refuse_input(self.path, context.source.name)
+        self._classes = context.engine.classes
+        self._file = OutputFile(self.path, overwrite=self._overwrite)
+
+    def write(self, item: Rendered) -> None:
+        """Write one line; see :meth:`Sink.write`."""
+        if self._file is None or self._classes is None:
+            raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
+        shares = class_shares(item.labels, self._classes)
+        line = {
+            "index": item.frame.index,
+            "pts_s": round(item.frame.pts_s, 6),
+            "classes": {name: round(share, 6) for name, share in shares.items()},
+            "stages_ms": {name: round(value, 3) for name, value in item.stages_ms.items()},
+        }
+        try:
+            self._file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+        except OSError as error:
+            raise sink_error(error, self.name) from error
+        self._file.mark()
+
+    def close(self) -> None:
+        """Close the file after its last whole line; see :meth:`Sink.close`."""
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None

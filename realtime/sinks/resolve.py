@@ -1,0 +1,200 @@
+"""From what the user types to a sink."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from rtseg.realtime.controls import Controls
+from rtseg.realtime.errors import UsageError
+from rtseg.realtime.sinks.encode import EncodeOptions
+from rtseg.realtime.sinks.sink import Sink
+
+SinkKind = Literal["window", "null", "video", "images", "directory", "stdout"]
+LabelIds = Literal["trainids", "cityscapes"]
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+FORMS = (
+    "FILE.mp4, FILE.mkv, FILE.mov, an existing directory, frame_%06d.png, window, null, "
+    "- (Matroska on standard output)"
+)
+
+_LATER = re.compile(r"(rtsp|rtsps|rtmp|rtmps|udp|tcp|srt|https?)://|web$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SinkTarget:
+    """An output as it was understood.
+
+    Attributes:
+        kind: what it is.
+        text: what the user typed.
+    """
+
+    kind: SinkKind
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkOptions:
+    """What the user may say about outputs.
+
+    Attributes:
+        encode: codec and quality of videos.
+        overwrite: whether existing files may be replaced.
+        label_ids: ids of label outputs: ``trainids`` or ``cityscapes``.
+        controls: where the wishes of a window's viewer go.
+    """
+
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    overwrite: bool = False
+    label_ids: LabelIds = "trainids"
+    controls: Controls | None = None
+
+    def __post_init__(self) -> None:
+        if self.label_ids not in get_args(LabelIds):
+            raise UsageError(
+                f"unknown label ids {self.label_ids!r}. Allowed: {', '.join(get_args(LabelIds))}"
+            )
+
+
+def parse_sink(text: str) -> SinkTarget:
+    """Return what kind of output a text means; nothing is opened.
+
+    Raises:
+        UsageError: no known form; the message lists those there are.
+
+    Example:
+        >>> parse_sink("seg.mp4").kind
+        'video'
+    """
+    plain = text.strip()
+    if plain in ("window", "null"):
+        return SinkTarget("window" if plain == "window" else "null", plain)
+    if plain == "-":
+        return SinkTarget("stdout", plain)
+    if not plain or "\0" in plain:
+        raise UsageError(f"an output is one of {FORMS}. Received: {text!r}")
+    if _LATER.match(plain):
+        scheme = plain.split("://", maxsplit=1)[0].lower()
+        raise UsageError(f"{scheme} outputs are not supported yet. Allowed: {FORMS}")
+    plain = plain.removeprefix("file://")
+    path = Path(plain)
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return SinkTarget("directory", plain)
+    if plain.endswith(os.sep):
+        raise UsageError(f"no directory {plain!r}. Allowed: {FORMS}", reason="NOT_FOUND")
+    if suffix in VIDEO_SUFFIXES:
+        return SinkTarget("video", plain)
+    if suffix in IMAGE_SUFFIXES:
+        if len(re.findall(r"%0?\d*d", path.name)) == 1 and path.name.count("%") == 1:
+            return SinkTarget("images", plain)
+        raise UsageError(
+            "images need a name with one number in it, such as "
+            f"{path.with_name(f'{path.stem}_%06d{suffix}')}. Received: {text!r}"
+        )
+    hint = ""
+    near = difflib.get_close_matches(plain.lower(), ("window", "null"), n=1, cutoff=0.7)
+    if near:
+        hint = f"; did you mean {near[0]!r}?"
+    elif suffix:
+        hint = f"; did you mean {str(path.with_suffix('.mp4'))!r}?"
+    raise UsageError(f"unknown output {text!r}{hint or '.'} Allowed: {FORMS}")
+
+
+def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
+    """Return the sink for what a user typed; it is opened by :meth:`Sink.open`.
+
+    Raises:
+        UsageError: no known form, or a file that exists and may not be overwritten.
+    """
+    options = options if options is not None else SinkOptions()
+    target = parse_sink(text)
+    if target.kind == "window":
+        from rtseg.realtime.sinks.window import WindowSink
+
+        return WindowSink(options.controls)
+    if target.kind == "null":
+        from rtseg.realtime.sinks.null import NullSink
+
+        return NullSink()
+    if target.kind == "images":
+        from rtseg.realtime.sinks.images import ImageSink
+
+        return ImageSink(target.text, overwrite=options.overwrite)
+    from rtseg.realtime.sinks.outfile import refuse_existing
+    from rtseg.realtime.sinks.video import VideoFileSink
+
+    if target.kind == "video":
+        refuse_existing(Path(target.text), options.overwrite)
+    return VideoFileSink(target.text, options.encode, overwrite=options.overwrite)
+
+
+def open_label_sink(text: str, options: SinkOptions | None = None) -> Sink:
+    """Return the sink for ``--labels-out``: a directory of PNGs, or a gray ``.mkv``.
+
+    Raises:
+        UsageError: another suffix, or a file that exists and may not be overwritten.
+    """
+    from rtseg.realtime.sinks.labels import LabelSink, LabelVideoSink
+    from rtseg.realtime.sinks.outfile import refuse_existing
+
+    options = options if options is not None else SinkOptions()
+    path = Path(text)
+    if path.suffix.lower() == ".mkv" and not path.is_dir():
+        refuse_existing(path, options.overwrite)
+        return LabelVideoSink(path, options.label_ids, overwrite=options.overwrite)
+    if path.suffix.lower() in (".mp4", ".m4v", ".mov", ".avi", ".png", ".webm"):
+        raise UsageError(
+            f"class ids need a lossless form. Allowed: a directory (PNGs) or FILE.mkv. "
+            f"Received: {text!r}"
+        )
+    return LabelSink(path, options.label_ids, overwrite=options.overwrite)
+
+
+def open_jsonl_sink(text: str, options: SinkOptions | None = None) -> Sink:
+    """Return the sink for ``--jsonl``.
+
+    Raises:
+        UsageError: the file exists and may not be overwritten.
+    """
+    from rtseg.realtime.sinks.jsonl import JsonlSink
+    from rtseg.realtime.sinks.outfile import refuse_existing
+
+    options = options if options is not None else SinkOptions()
+    refuse_existing(Path(text), options.overwrite)
+    return JsonlSink(text, overwrite=options.overwrite)
+
+
+def refuse_clashes(outputs: Iterable[str], inputs: Iterable[str] = ()) -> None:
+    """Refuse two outputs into one place, and an output that is an input file.
+
+    Files are compared as the file system sees them, through links and ``..``.
+
+    Raises:
+        UsageError: there is a clash (``SAME_FILE``).
+    """
+    from rtseg.realtime.sinks.outfile import refuse_input
+
+    taken: dict[str, str] = {}
+    inputs = tuple(inputs)
+    for text in outputs:
+        place = text if text in ("window", "null", "-") else os.path.realpath(text)
+        if place in taken and text != "null":
+            raise UsageError(
+                f"two outputs go to the same place: {taken[place]} and {text}. "
+                "Allowed: each place once",
+                reason="SAME_FILE",
+            )
+        taken[place] = text
+        for name in inputs:
+            if place is not text and not os.path.isdir(text):
+                refuse_input(Path(text), name)

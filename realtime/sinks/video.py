@@ -1,0 +1,313 @@
+"""Video files: H.264 in mp4, mov or mkv, with the source's time stamps, sound and colours."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from rtseg.realtime.errors import RealtimeError, SinkError
+from rtseg.realtime.frame import Frame, Rendered
+from rtseg.realtime.sinks.encode import EncodeOptions
+from rtseg.realtime.sinks.failure import sink_error
+from rtseg.realtime.sinks.outfile import OutputFile, refuse_input
+from rtseg.realtime.sinks.sink import Sink, SinkContext
+
+if TYPE_CHECKING:
+    import av
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
+
+    from rtseg.realtime.sinks.passthrough import Passthrough
+
+    Packet = av.Packet[Any]
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_FPS = Fraction(30)
+"""Frame rate told to the encoder's rate control where the source names none."""
+
+_MOV = {
+    # Fragments while recording, so that a killed process leaves a file that plays; turned into
+    # an ordinary file at the end (needs FFmpeg 7.1). The delayed header can hold edit lists:
+    # without them sound that starts before the picture, or B-frames, would move every time stamp.
+    "movflags": "hybrid_fragmented+delay_moov",
+    "use_editlist": "1",
+    "frag_duration": "1000000",
+    "flush_packets": "1",
+}
+_MATROSKA = {
+    "cluster_time_limit": "1000",
+    "flush_packets": "1",
+    "avoid_negative_ts": "disabled",
+}
+
+FORMATS: dict[str, tuple[str, dict[str, str]]] = {
+    ".mp4": ("mp4", _MOV),
+    ".m4v": ("mp4", _MOV),
+    ".mov": ("mov", _MOV),
+    ".mkv": ("matroska", _MATROSKA),
+}
+"""Containers by suffix, with FFmpeg's name and options."""
+
+
+class VideoFileSink(Sink):
+    """Writes a video file that plays up to the last second whatever happens.
+
+    Time stamps are the source's own ticks (variable frame rates too; Matroska rounds to
+    milliseconds), the last frame lasts as long as it did in the source, and sound and
+    subtitles are copied where the container takes them.
+
+    Args:
+        path: the file (its suffix says the container), a directory (the file is then
+            ``<stem>_seg.mp4`` in it), or ``-`` for Matroska on standard output.
+        options: codec and quality.
+        overwrite: whether an existing file may be replaced.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        options: EncodeOptions | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self.name = str(path)
+        self.path = Path(path)
+        self._options = options if options is not None else EncodeOptions()
+        self._overwrite = overwrite
+        self._file: OutputFile | _StandardOutput | None = None
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._passthrough: Passthrough | None = None
+        self._context: SinkContext | None = None
+        self._time_base = Fraction(1, 90000)
+        self._last_pts: int | None = None
+        self._ticks: dict[int, int] = {}
+        self._encoding = False
+        self._warned: set[str] = set()
+
+    def open(self, context: SinkContext) -> None:
+        """Create the file and set the encoder up; see :meth:`Sink.open`."""
+        import av
+
+        from rtseg.realtime.sinks.passthrough import Passthrough
+
+        self._context = context
+        self._time_base = context.source.time_base
+        if self.name == "-":
+            suffix, self._file = ".mkv", _StandardOutput()
+        else:
+            if self.path.is_dir():
+                self.path /= f"{context.source.stem}_seg.mp4"
+                self.name = str(self.path)
+            refuse_input(self.path, context.source.name)
+            suffix = self.path.suffix.lower()
+            if suffix not in FORMATS:
+                raise SinkError(
+                    f"no container for {self.name}. Allowed: {', '.join(FORMATS)}",
+                    reason="CODEC_UNSUPPORTED",
+                )
+            self._file = OutputFile(self.path, overwrite=self._overwrite)
+        container_format, container_options = FORMATS[suffix]
+        try:
+            self._container = av.open(
+                self._file, "w", format=container_format, container_options=container_options
+            )
+            self._stream = self._add_video(self._container, context)
+            templates = context.source.passthrough if self._options.audio else ()
+            self._passthrough = Passthrough(self._container, templates, self.name)
+        except (av.error.FFmpegError, ValueError) as error:
+            self._give_up()
+            raise SinkError(
+                f"cannot encode {self.name} as {self._options.codec}: {error}",
+                reason="CODEC_UNSUPPORTED",
+            ) from error
+
+    def _add_video(self, container: OutputContainer, context: SinkContext) -> VideoStream:
+        codec = self._options.resolved
+        if codec.encoder == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to stderr itself
+        fps = context.source.fps or DEFAULT_FPS
+        stream: VideoStream = container.add_stream(  # type: ignore[assignment]
+            codec.encoder,
+            rate=fps,
+            options=self._options.encoder_options(),
+            width=context.picture_width,
+            height=context.picture_height,
+            time_base=self._time_base,
+        )
+        coder = stream.codec_context
+        coder.pix_fmt = "yuv420p"
+        coder.gop_size = max(1, round(fps * Fraction(self._options.keyframe_s)))
+        coder.thread_count = self._options.threads
+        if codec.tag and container.format.name in ("mp4", "mov"):
+            coder.codec_tag = codec.tag
+        if self._options.bitrate_bps is not None:
+            coder.bit_rate = self._options.bitrate_bps
+        ratio = context.source.sample_aspect_ratio
+        if context.sample_aspect_ratio_of_picture and ratio > 0:
+            coder.sample_aspect_ratio = ratio
+        return stream
+
+    def write(self, item: Rendered) -> None:
+        """Encode one picture; see :meth:`Sink.write`."""
+        container, stream, passthrough = self._parts()
+        picture = item.picture
+        if picture is None:
+            raise SinkError(f"{self.name} needs pictures. Received: none", reason="BAD_INPUT")
+        if self._last_pts is None:
+            coder = stream.codec_context
+            coder.colorspace = picture.colorspace
+            coder.color_range = picture.color_range
+            coder.color_trc = picture.color_trc
+            coder.color_primaries = picture.color_primaries
+        picture = self._timed(item.frame, picture)
+        try:
+            self._mux(container, passthrough.copy(item.frame.packets))
+            self._mux(container, self._finished(stream.encode(picture)))
+            self._encoding = True
+        except (OSError, ValueError) as error:  # av.error.FFmpegError is an OSError or a ValueError
+            raise self._failed(error) from error
+
+    def write_packets(self, packets: tuple[Packet, ...]) -> None:
+        """Copy the sound after the last frame; see :meth:`Sink.write_packets`."""
+        container, _, passthrough = self._parts()
+        if self._last_pts is None:
+            return  # no frame came: there will be no file
+        try:
+            self._mux(container, passthrough.copy(packets))
+        except (OSError, ValueError) as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Finish the file; one without a frame is removed. See :meth:`Sink.close`."""
+        container, stream, file = self._container, self._stream, self._file
+        if container is None or stream is None or file is None:
+            return
+        if file.failure is not None or self._last_pts is None:
+            self._give_up()
+            return
+        try:
+            self._mux(container, self._finished(stream.encode(None)))
+            container.close()
+            file.mark()
+        except (OSError, ValueError) as error:
+            raise self._failed(error) from error
+        finally:
+            self._give_up()
+
+    def _parts(self) -> tuple[OutputContainer, VideoStream, Passthrough]:
+        if self._container is None or self._stream is None or self._passthrough is None:
+            raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
+        if self._file is not None and self._file.failure is not None:
+            raise sink_error(self._file.failure, self.name)
+        return self._container, self._stream, self._passthrough
+
+    def _timed(self, frame: Frame, picture: av.VideoFrame) -> av.VideoFrame:
+        """Give a picture its time in the output's ticks, and note how long it lasts."""
+        pts = round(frame.pts * frame.time_base / self._time_base)
+        if self._last_pts is not None and pts <= self._last_pts:
+            self._warn_once("%s: time stamps of the source do not rise; corrected", self.name)
+            pts = self._last_pts + 1
+        self._ticks[pts] = self._duration(frame, pts)
+        self._last_pts = pts
+        if (picture.pts, picture.time_base) == (pts, self._time_base):
+            return picture
+        # other outputs hold the same picture, so the time is written into a new one
+        timed = picture.reformat(format="yuv420p", width=picture.width, height=picture.height)
+        if timed is picture:
+            timed = _copy_of(picture)
+        timed.pts, timed.time_base = pts, self._time_base
+        return timed
+
+    def _duration(self, frame: Frame, pts: int) -> int:
+        video = frame.video
+        own = getattr(video, "duration", 0) or 0
+        if own > 0 and video.time_base:
+            return max(1, round(own * video.time_base / self._time_base))
+        if self._last_pts is not None:
+            return pts - self._last_pts
+        fps = (self._context.source.fps if self._context else None) or DEFAULT_FPS
+        return max(1, round(1 / fps / self._time_base))
+
+    def _finished(self, packets: Iterable[Packet]) -> Iterable[Packet]:
+        for packet in packets:
+            ticks = self._ticks.pop(packet.pts, None) if packet.pts is not None else None
+            if ticks is not None:
+                packet.duration = ticks
+            yield packet
+
+    def _mux(self, container: OutputContainer, packets: Iterable[Packet]) -> None:
+        assert self._file is not None
+        for packet in packets:
+            container.mux(packet)
+            # a fragment or cluster is written whole within one call
+            self._file.mark()
+
+    def _failed(self, error: Exception) -> RealtimeError:
+        if self._file is not None and self._file.failure is not None:
+            return sink_error(self._file.failure, self.name)
+        return SinkError(
+            f"cannot encode {self.name} as {self._options.codec}: {error}",
+            reason="ENCODE_FAILED" if self._encoding else "CODEC_UNSUPPORTED",
+        )
+
+    def _warn_once(self, message: str, *values: object) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            _log.warning(message, *values)
+
+    def _give_up(self) -> None:
+        """Let go of everything; a file that is whole stays as it is."""
+        container, file = self._container, self._file
+        self._container = self._stream = self._passthrough = None
+        if file is not None:
+            file.abandon()
+        if container is not None:
+            try:
+                container.close()  # writes nothing: the file is closed
+            except (OSError, ValueError) as error:
+                _log.debug("%s: %s", self.name, error)
+
+
+class _StandardOutput:
+    """Standard output, as PyAV writes it: no seeking."""
+
+    name = "-"
+
+    def __init__(self) -> None:
+        self._stream: BinaryIO = sys.stdout.buffer
+        self.failure: OSError | None = None
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except OSError as error:
+            self.failure = error
+            raise
+        return len(data)
+
+    def mark(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        self.closed = True
+
+
+def _copy_of(picture: av.VideoFrame) -> av.VideoFrame:
+    import av
+
+    from rtseg.realtime.yuv import colour_tags, planes_420
+
+    copy = av.VideoFrame(picture.width, picture.height, "yuv420p")
+    for target, source in zip(planes_420(copy), planes_420(picture), strict=True):
+        target[:] = source
+    colour_tags(picture).write_to(copy)
+    return copy
