@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TIME_BASE = Fraction(1, 90_000)
 INTERLEAVE_S = 1
+MPEG_MARGIN_S = 5
 
 
 class FrameReader:
@@ -70,6 +71,8 @@ class FrameReader:
         self._index = 0
         self._lap_end = 0
         self._searchable = True
+        # There a search by time may land behind its goal.
+        self._without_index = container.format.name in ("mpegts", "mpeg")
         self._ready_packets: tuple[av.Packet[Any], ...] = ()
         self._since_s: Fraction | None = None
         self._until_s: Fraction | None = None
@@ -141,7 +144,13 @@ class FrameReader:
         goal = self._seek()
         fresh = True
         pictures = self._pictures()
-        while (read := next(pictures, None)) is not None:
+        while True:
+            read = next(pictures, None)
+            if read is None:
+                if goal is not None and fresh and self._to_begin():
+                    pictures, fresh = self._pictures(), False  # landed behind the last frame
+                    continue
+                return
             picture, decode_ms, captured_ns = read
             raw = self._timeline.raw(picture.pts)
             if self._start_s and fresh:
@@ -185,6 +194,7 @@ class FrameReader:
                     reason="TIMEOUT",
                 )
             for picture in pictures:
+                picture.time_base = self._tick
                 yield picture, spent_ns / 1e6, done_ns
                 spent_ns = 0
 
@@ -238,7 +248,8 @@ class FrameReader:
             return None
         goal = begin + math.ceil(self._start_s / self._tick)
         try:
-            self._container.seek(goal, stream=self._video)
+            margin = round(MPEG_MARGIN_S / self._tick) if self._without_index else 0
+            self._container.seek(max(goal - margin, begin), stream=self._video)
         except av.FFmpegError as error:
             log.info("%s: cannot be searched (%s)", self._name, error.strerror)
             self._searchable = False
@@ -249,8 +260,9 @@ class FrameReader:
         """Go back to the first frame; False where the input cannot."""
         import av
 
+        self._sound.clear()
         try:
-            if self._video.start_time is None:
+            if self._video.start_time is None or self._without_index:
                 self._container.seek(0, unsupported_byte_offset=True)
             else:
                 self._container.seek(self._video.start_time, stream=self._video)

@@ -34,7 +34,7 @@ def open_container(target: Any, wanted: SourceOptions, name: str, **more: Any) -
     import av
 
     if wanted.hwaccel == "none":
-        return cast("InputContainer", av.open(target, **more))
+        return cast("InputContainer", av.open(target, metadata_errors="replace", **more))
     from av.codec.hwaccel import HWAccel, hwdevices_available
 
     known = hwdevices_available()
@@ -50,9 +50,12 @@ def open_container(target: Any, wanted: SourceOptions, name: str, **more: Any) -
         try:
             # Without the device this raises even though a fallback is asked for.
             accelerator = HWAccel(device, allow_software_fallback=True)
-            return cast("InputContainer", av.open(target, hwaccel=accelerator, **more))
+            return cast(
+                "InputContainer",
+                av.open(target, hwaccel=accelerator, metadata_errors="replace", **more),
+            )
         except (av.FFmpegError, ValueError, RuntimeError, NotImplementedError):
             refused.append(device)
-    container: InputContainer = av.open(target, **more)
+    container: InputContainer = av.open(target, metadata_errors="replace", **more)
     log.warning("%s: no decoding on %s here; decoding in software", name, " or ".join(refused))
     return container

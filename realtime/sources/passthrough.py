@@ -29,6 +29,10 @@ class Passthrough:
         if packet.size and not getattr(packet, "is_discard", False):
             self._waiting.append(packet)
 
+    def clear(self) -> None:
+        """Drop what waits: it will be read again."""
+        self._waiting.clear()
+
     def take(
         self,
         shift_s: Fraction | None,

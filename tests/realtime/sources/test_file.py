@@ -1,0 +1,433 @@
+"""Video files: parts, laps, orientation, timestamps, sound, and files that are broken."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rtseg.realtime.errors import RealtimeError, SourceError, UsageError
+from rtseg.realtime.frame import Frame
+from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.resolve import open_source
+from tests.data import shared_data
+from tests.media import (
+    SAMPLE_RATE,
+    frame_number,
+    make_images,
+    make_sound,
+    make_video,
+    picture,
+    sine,
+    white_corner,
+)
+
+
+def read(path: Path, **options: Any) -> list[Frame]:
+    with open_source(str(path), SourceOptions(**options)) as source:
+        return list(source.frames())
+
+
+def numbers(frames: list[Frame]) -> list[int]:
+    return [frame_number(frame.video) for frame in frames]
+
+
+def packets_of(path: Path, **options: Any) -> list[av.Packet[Any]]:
+    with open_source(str(path), SourceOptions(**options)) as source:
+        packets = [packet for frame in source.frames() for packet in frame.packets]
+        return packets + list(source.remaining_packets())
+
+
+# -- parts and laps ----------------------------------------------------------------------
+
+PARTS = {
+    "mp4": {},
+    "mkv": {"b_frames": 2},
+    "ts": {"b_frames": 2, "gop": 12},
+    "avi": {"codec": "mpeg4"},
+    "mjpeg": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
+    "mov": {"b_frames": 2, "gop": 40},
+}
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("longer")
+    return {
+        suffix: make_video(folder / f"drive.{suffix}", 40, **how)  # type: ignore[arg-type]
+        for suffix, how in PARTS.items()
+    }
+
+
+@pytest.mark.parametrize("suffix", sorted(PARTS))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(first=st.integers(0, 39), count=st.integers(1, 45))
+def test_a_part_begins_and_ends_at_the_exact_frame(
+    longer: dict[str, Path], suffix: str, first: int, count: int
+) -> None:
+    frames = read(longer[suffix], start_s=first / 25, duration_s=count / 25)
+    assert numbers(frames) == list(range(first, min(first + count, 40)))
+    assert frames[0].pts == 0
+
+
+def test_a_start_past_the_end_says_how_long_the_file_is(longer: dict[str, Path]) -> None:
+    with pytest.raises(SourceError) as caught:
+        read(longer["mp4"], start_s=1.6)
+    assert caught.value.reason == "NO_FRAMES"
+    assert "--start 1.6 is past its end (it lasts 1.60 s)" in str(caught.value)
+
+
+def test_what_a_part_says_of_itself(longer: dict[str, Path]) -> None:
+    options = SourceOptions(start_s=1.0, duration_s=5.0, loop=2)
+    with open_source(str(longer["mp4"]), options) as source:
+        assert source.info.duration_s == pytest.approx(1.2)
+        assert source.info.frames == 30
+        assert numbers(list(source.frames())) == list(range(25, 40)) * 2
+
+
+@pytest.mark.parametrize("suffix", sorted(PARTS))
+def test_laps_follow_without_gap(longer: dict[str, Path], suffix: str) -> None:
+    frames = read(longer[suffix], loop=3)
+    assert numbers(frames) == list(range(40)) * 3
+    times = [frame.pts * frame.time_base for frame in frames]
+    assert all(abs(t - Fraction(n, 25)) <= frames[0].time_base for n, t in enumerate(times))
+
+
+def test_for_ever_has_no_end(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "drive.mp4", 3)
+    with open_source(str(path), SourceOptions(loop=0)) as source:
+        assert source.info.frames is None
+        assert source.info.duration_s is None
+        frames = list(itertools.islice(source.frames(), 100))
+    assert numbers(frames) == [n % 3 for n in range(100)]
+
+
+# -- sound -------------------------------------------------------------------------------
+
+
+def test_all_of_the_sound_comes_along(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "drive.mp4", 50, audio=True)
+    with av.open(str(path)) as container:
+        expected = [bytes(p) for p in container.demux(audio=0) if p.size]
+        priming = [p.is_discard for p in av.open(str(path)).demux(audio=0) if p.size].count(True)
+    packets = packets_of(path)
+    assert [bytes(packet) for packet in packets] == expected[priming:]
+    assert packets[0].pts is not None
+    assert abs(packets[0].pts * packets[0].time_base) < Fraction(1, 20)
+
+
+def test_the_sound_of_a_part_lines_up_with_its_picture(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "drive.mp4", 75, audio=True)
+    whole = {bytes(p): p.pts * p.time_base for p in packets_of(path)}  # type: ignore[operator]
+    part = packets_of(path, start_s=1.0, duration_s=1.0)
+    for packet in part:
+        assert packet.pts is not None
+        at = packet.pts * packet.time_base
+        assert 0 <= at < 1
+        assert abs(whole[bytes(packet)] - 1 - at) <= packet.time_base
+    block = Fraction(1024, SAMPLE_RATE)
+    assert len(part) * block == pytest.approx(1, abs=float(2 * block))
+
+
+def test_the_sound_of_laps_goes_on(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "drive.mp4", 25, audio=True)
+    times = [p.pts * p.time_base for p in packets_of(path, loop=3)]  # type: ignore[operator]
+    block = Fraction(1024, SAMPLE_RATE)
+    steps = [b - a for a, b in itertools.pairwise(times)]
+    assert min(steps) > 0
+    assert max(steps) <= 3 * block
+    assert times[-1] > 2.9
+
+
+def test_two_tracks_and_subtitles_come_along() -> None:
+    path = shared_data("videos", "odd", "nasa_13013.mp4")
+    with open_source(str(path)) as source:
+        kinds = [stream.type for stream in source.info.passthrough]
+    assert kinds == ["audio", "audio", "subtitle", "subtitle"]
+    assert {packet.stream_index for packet in packets_of(path)} == {1, 2, 4, 5}
+
+
+# -- orientation, timestamps, formats ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rotation", "corner", "size"),
+    [
+        (0, "top left", (96, 64)),
+        (90, "bottom left", (64, 96)),
+        (180, "bottom right", (96, 64)),
+        (270, "top right", (64, 96)),
+        (-90, "top right", (64, 96)),
+    ],
+)
+def test_frames_come_upright(
+    tmp_path: Path, rotation: int, corner: str, size: tuple[int, int]
+) -> None:
+    path = make_video(tmp_path / "phone.mp4", 3, rotation=rotation)
+    with open_source(str(path)) as source:
+        assert (source.info.width, source.info.height) == size
+        frames = list(source.frames())
+    assert [white_corner(frame.video) for frame in frames] == [corner] * 3
+    assert numbers(frames) == [0, 1, 2]
+    assert frames[0].video.format.name == "yuv420p"
+
+
+@pytest.mark.parametrize(("hflip", "vflip"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_mirrored_matrices_are_undone_as_ffmpeg_does(
+    tmp_path: Path, degrees: int, hflip: bool, vflip: bool
+) -> None:
+    path = tmp_path / "mirrored.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = 96, 64
+        stream.set_display_rotation(degrees, hflip=hflip, vflip=vflip)
+        out.mux(stream.encode(picture(0, (96, 64))))
+        out.mux(stream.encode(None))
+    (frame,) = read(path)
+    # The point of the white block, carried through the matrix of ISO/IEC 14496-12 by hand.
+    with av.open(str(path)) as container:
+        side = next(container.decode(video=0)).side_data.get("DISPLAYMATRIX")
+    matrix = (
+        np.frombuffer(bytes(side), np.int32) if side is not None else np.eye(3, dtype=int).ravel()
+    )  # type: ignore[call-overload]
+    a, b, _, c, d = (int(value) for value in matrix[:5])
+    x, y = -a - c, -b - d
+    expected = f"{'top' if y < 0 else 'bottom'} {'left' if x < 0 else 'right'}"
+    assert white_corner(frame.video) == expected
+
+
+def test_variable_frame_rate_is_kept(tmp_path: Path) -> None:
+    stamps = [0, 40, 90, 400, 410, 900]
+    path = make_video(tmp_path / "vfr.mp4", len(stamps), vfr_ms=stamps)
+    frames = read(path)
+    assert [round(frame.pts_s * 1000) for frame in frames] == stamps
+
+
+@pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(24000, 1001), 12, 60])
+def test_the_frame_rate_is_exact(tmp_path: Path, fps: Fraction | int) -> None:
+    path = make_video(tmp_path / "drive.mp4", 10, fps=fps)
+    with open_source(str(path)) as source:
+        assert source.info.fps == fps
+        assert source.info.duration_s == pytest.approx(10 / fps)
+        assert source.info.frames == 10
+
+
+@pytest.mark.parametrize(
+    "pixel_format", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le"]
+)
+def test_frames_stay_in_the_decoders_format(tmp_path: Path, pixel_format: str) -> None:
+    path = make_video(tmp_path / "drive.mp4", 2, pixel_format=pixel_format)
+    assert {frame.video.format.name for frame in read(path)} == {pixel_format}
+
+
+def test_pixels_that_are_not_square(tmp_path: Path) -> None:
+    plain = make_video(tmp_path / "plain.mp4", 2)
+    anamorphic, turned = tmp_path / "dv.mp4", tmp_path / "turned.mp4"
+    for path, rotation in ((anamorphic, 0), (turned, 90)):
+        with av.open(str(plain)), av.open(str(path), "w") as out:
+            stream = out.add_stream("libx264", rate=25)
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height = 96, 64
+            stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
+            if rotation:
+                stream.set_display_rotation(rotation)
+            out.mux(stream.encode(picture(0, (96, 64))))
+            out.mux(stream.encode(None))
+    with open_source(str(anamorphic)) as source:
+        assert source.info.sample_aspect_ratio == Fraction(16, 11)
+    with open_source(str(turned)) as source:
+        assert source.info.sample_aspect_ratio == Fraction(11, 16)
+
+
+def test_a_cover_picture_is_not_the_video(tmp_path: Path) -> None:
+    cover = (make_images(tmp_path, 1, (640, 480)) / "frame_000000.png").read_bytes()
+    for name, with_video in (("film.mkv", True), ("song.mp4", False)):
+        path = tmp_path / name
+        with av.open(str(path), "w", format="mp4") as out:
+            art = out.add_stream("png")
+            assert isinstance(art, av.VideoStream)
+            art.width, art.height, art.pix_fmt = 640, 480, "rgb24"
+            art.disposition = av.stream.Disposition.attached_pic
+            stream = out.add_stream(
+                "libx264" if with_video else "aac", rate=25 if with_video else SAMPLE_RATE
+            )
+            packet = av.Packet(cover)
+            packet.stream, packet.pts, packet.dts = art, 0, 0
+            packet.time_base = Fraction(1, 25)
+            if isinstance(stream, av.VideoStream):
+                stream.width, stream.height = 96, 64
+                out.mux(packet)
+                for index in range(5):
+                    frame = picture(index, (96, 64))
+                    frame.pts, frame.time_base = index, Fraction(1, 25)
+                    out.mux(stream.encode(frame))
+            else:
+                assert isinstance(stream, av.AudioStream)
+                out.mux(packet)
+                for sound in sine(0.2):
+                    out.mux(stream.encode(sound))
+            out.mux(stream.encode(None))
+    assert numbers(read(tmp_path / "film.mkv")) == [0, 1, 2, 3, 4]
+    with pytest.raises(SourceError) as caught:
+        read(tmp_path / "song.mp4")
+    assert caught.value.reason == "NOT_A_VIDEO"
+
+
+# -- broken files ------------------------------------------------------------------------
+
+
+def broken(folder: Path, case: str) -> Path:
+    path = folder / case
+    if case == "empty.mp4":
+        path.write_bytes(b"")
+    elif case in ("text.mp4", "notes.txt"):
+        path.write_text("this is no video\n" * 100)
+    elif case == "noise.mkv":
+        path.write_bytes(np.random.default_rng(0).bytes(50_000))
+    elif case == "headless.mp4":
+        path.write_bytes(make_video(folder / "whole.mp4", 10).read_bytes()[:-900])
+    elif case == "header only.mkv":
+        path.write_bytes(make_video(folder / "whole.mkv", 10).read_bytes()[:600])
+    elif case == "sound.m4a":
+        make_sound(path)
+    elif case == "captions.srt":
+        path.write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("empty.mp4", "NO_FRAMES"),
+        ("text.mp4", "NOT_A_VIDEO"),
+        ("notes.txt", "NOT_A_VIDEO"),
+        ("noise.mkv", "NOT_A_VIDEO"),
+        ("headless.mp4", "NOT_A_VIDEO"),
+        ("header only.mkv", "NO_FRAMES"),
+        ("sound.m4a", "NOT_A_VIDEO"),
+        ("captions.srt", "NOT_A_VIDEO"),
+    ],
+)
+def test_what_is_no_video_gets_one_line_and_a_reason(
+    tmp_path: Path, case: str, reason: str
+) -> None:
+    path = broken(tmp_path, case)
+    with pytest.raises(SourceError) as caught:
+        read(path)
+    assert caught.value.reason == reason, str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    assert "Errno" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_no_permission(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "secret.mp4", 2)
+    path.chmod(0)
+    with pytest.raises(SourceError) as caught:
+        read(path)
+    assert caught.value.reason == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mjpeg"])
+def test_a_cut_file_gives_the_frames_it_has(
+    tmp_path: Path, longer: dict[str, Path], suffix: str
+) -> None:
+    data = longer[suffix].read_bytes()
+    path = tmp_path / f"cut.{suffix}"
+    path.write_bytes(data[: len(data) * 2 // 3])
+    found = numbers(read(path))
+    assert 15 <= len(found) < 40
+    assert found[:15] == list(range(15))
+
+
+def test_a_cut_mp4_with_its_index_in_front_gives_the_frames_it_has(tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "whole.mp4", 40)
+    front = tmp_path / "front.mp4"
+    with (
+        av.open(str(whole)) as read_,
+        av.open(str(front), "w", options={"movflags": "+faststart"}) as out,
+    ):
+        stream = out.add_stream_from_template(read_.streams.video[0])
+        for packet in read_.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    data = front.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[: len(data) * 2 // 3])
+    found = numbers(read(cut))
+    assert 10 <= len(found) < 40
+    assert found == list(range(len(found)))
+
+
+def test_damage_in_the_middle_is_skipped_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_video(tmp_path / "drive.mp4", 40, codec="mjpeg", pixel_format="yuvj420p")
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for position, size in packets[10:13]:
+        assert position is not None
+        data[position : position + size] = bytes(size)
+    path.write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        frames = read(path)
+    assert numbers(frames) == [*range(10), *range(13, 40)]
+    assert frames[10].pts_s == pytest.approx(13 / 25), "the gap stays a gap"
+    assert "3 damaged packets were skipped" in caplog.text
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_bytes_never_give_more_than_an_error(
+    longer: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    suffix = data.draw(st.sampled_from(sorted(PARTS)))
+    content = bytearray(longer[suffix].read_bytes())
+    for _ in range(data.draw(st.integers(1, 20))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / f"drive.{suffix}"
+    path.write_bytes(content)
+    try:
+        frames = read(path, loop=2)
+    except RealtimeError as error:
+        frames = []
+        said = str(error)
+    else:
+        said = ""
+    assert "\n" not in said
+    assert all(a.pts < b.pts for a, b in itertools.pairwise(frames))
+
+
+# -- devices -----------------------------------------------------------------------------
+
+
+def test_a_decoder_device_that_is_absent_is_replaced_by_software(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from av.codec.hwaccel import hwdevices_available
+
+    path = make_video(tmp_path / "drive.mp4", 5)
+    assert numbers(read(path, hwaccel="auto")) == [0, 1, 2, 3, 4]
+    with pytest.raises(UsageError) as caught:
+        read(path, hwaccel="abacus")
+    assert "abacus" in str(caught.value)
+    if "cuda" not in hwdevices_available() or Path("/dev/nvidia0").exists():
+        pytest.skip("needs an FFmpeg with CUDA on a machine without")
+    with caplog.at_level(logging.WARNING):
+        assert numbers(read(path, hwaccel="cuda")) == [0, 1, 2, 3, 4]
+    assert "decoding in software" in caplog.text
