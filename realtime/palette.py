@@ -53,7 +53,8 @@ def load_palette(text: str, classes: ClassTable) -> ClassTable:
         raise UsageError(
             f"the palette {text!r} cannot be read: {cause}. Allowed: {_FORMS}"
         ) from error
-    rows = _json_rows(content, text) if content.lstrip()[:1] in "{[" else _line_rows(content, text)
+    is_json = content.lstrip().startswith(("{", "["))
+    rows = _json_rows(content, text) if is_json else _line_rows(content, text)
     colours: dict[str, Colour] = {}
     for place, name, colour in rows:
         colours[classes.names[_class_index(name, classes, f"{place}: ")]] = colour

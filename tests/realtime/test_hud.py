@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from rtseg.engines.labels import CITYSCAPES
+from rtseg.realtime.frame import Frame
+from rtseg.realtime.hud import HudText
+from rtseg.realtime.overlay import Renderer
+from rtseg.realtime.view import ViewOptions
+from rtseg.realtime.yuv import planes_420
+
+SIZES = [(640, 360), (1280, 720), (3840, 2160)]
+
+
+def flat(width, height, luma):
+    frame = av.VideoFrame(width, height, "yuv420p")
+    for plane, value in zip(frame.planes, (luma, 128, 128), strict=True):
+        np.frombuffer(plane, np.uint8)[:] = value
+    frame.colorspace, frame.color_range = 1, 1
+    return frame
+
+
+def changed(width, height, luma, text, **view):
+    """Return where the luma of the input view changed, and the luma itself."""
+    renderer = Renderer(CITYSCAPES, ViewOptions(view="input", **view))
+    frame = Frame(0, flat(width, height, luma), 0, Fraction(1, 25))
+    y = planes_420(renderer.render(frame, np.zeros((1, 1), np.uint8), text))[0]
+    return y != luma, y
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("luma", [16, 128, 235])
+def test_hud_is_legible_and_stays_in_its_corner(width, height, luma):
+    text = HudText.of(fps=24.0, latency_p50_ms=52, latency_p95_ms=80, engine="espnet-lite")
+    where, y = changed(width, height, luma, text, hud=True)
+    assert where.any()
+    rows, columns = np.nonzero(where)
+    assert columns.max() < width * 0.45
+    assert rows.max() < height * 0.35
+    box = y[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    # white text on a box that is dark even over white
+    assert box.max() > 200
+    assert np.median(box) < 110
+    line_height = (rows.max() - rows.min()) / len(text.lines)
+    assert line_height >= max(12, height / 60)
+
+
+def test_no_hud_no_change():
+    text = HudText(("12 fps",))
+    assert not changed(640, 360, 90, text, hud=False)[0].any()
+    assert not changed(640, 360, 90, None, hud=True)[0].any()
+    assert not changed(640, 360, 90, HudText(()), hud=True)[0].any()
+
+
+def test_a_new_text_is_a_new_picture():
+    renderer = Renderer(CITYSCAPES, ViewOptions(view="input", hud=True))
+    frame = Frame(0, flat(640, 360, 90), 0, Fraction(1, 25))
+    labels = np.zeros((1, 1), np.uint8)
+    made = []
+    for words in ("12 fps", "12 fps", "34 fps"):
+        renderer.hud_text = HudText((words,))
+        made.append(bytes(renderer.render(frame, labels).planes[0]))
+    assert made[0] == made[1] != made[2]
+
+
+def test_legend_shows_the_colours_of_the_shown_classes_only():
+    def colours(**view):
+        renderer = Renderer(CITYSCAPES, ViewOptions(legend=True, alpha=0.0, **view))
+        frame = Frame(0, flat(640, 360, 90), 0, Fraction(1, 25))
+        picture = renderer.render(frame, np.zeros((1, 1), np.uint8))
+        return picture.to_ndarray(format="rgb24")[:, 320:].reshape(-1, 3).astype(int)
+
+    def has(pixels, name):
+        wanted = CITYSCAPES.palette[CITYSCAPES.index(name)]
+        return (np.abs(pixels - wanted).max(axis=1) < 12).sum() >= 8
+
+    everything = colours()
+    assert has(everything, "car")
+    assert has(everything, "terrain")
+    some = colours(classes=(CITYSCAPES.index("car"),))
+    assert has(some, "car")
+    assert not has(some, "terrain")
+
+
+def test_text_that_hershey_fonts_lack_is_replaced_not_refused():
+    where, _ = changed(640, 360, 90, HudText(("naïve 路",)), hud=True)
+    assert where.any()
+
+
+def test_lines_say_only_what_is_known():
+    assert HudText.of(fps=29.97).lines == ("30.0 fps",)
+    assert HudText.of(dropped=3, source_s=3725.9).lines == ("dropped 3", "1:02:05")
+    text = HudText.of(latency_p50_ms=41.6, latency_p95_ms=60, engine="e", precision="int8")
+    assert text.lines == ("latency 42 ms  p95 60", "e int8")
