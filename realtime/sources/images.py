@@ -12,13 +12,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.source import Source
 from rtseg.realtime.sources.timeline import DEFAULT_FPS
-from rtseg.realtime.sources.upright import Turner
+from rtseg.realtime.sources.upright import Turner, tells_orientation
 
 if TYPE_CHECKING:
     import av
@@ -151,14 +153,26 @@ class ImageSource(Source):
 
         try:
             # By content, from memory: FFmpeg reads meaning into names such as `a[1].png`.
-            with av.open(io.BytesIO(file.read_bytes())) as container:
+            data = file.read_bytes()
+            with av.open(io.BytesIO(data), metadata_errors="replace") as container:
                 frame: av.VideoFrame = next(container.decode(video=0))
+            if not tells_orientation(frame):
+                frame = _by_opencv(data) or frame
         except (av.FFmpegError, OSError, IndexError, StopIteration) as error:
             self.skipped += 1
             why = error.strerror if isinstance(error, OSError | av.FFmpegError) else "no picture"
             log.warning("%s: skipped, cannot be read (%s)", shown(str(file)), why)
             return None
         return frame
+
+
+def _by_opencv(data: bytes) -> av.VideoFrame | None:
+    """Return a picture with its EXIF orientation applied, or None."""
+    import av
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return None if pixels is None else av.VideoFrame.from_ndarray(pixels, format="bgr24")
 
 
 def find_images(place: str) -> list[Path]:

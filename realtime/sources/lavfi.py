@@ -43,7 +43,7 @@ class LavfiSource(ContainerSource):
         import av
 
         try:
-            return av.open(self._graph, format="lavfi")
+            return av.open(self._graph, format="lavfi", metadata_errors="replace")
         except av.FFmpegError as error:
             raise UsageError(
                 f"{self._name}: no filter graph that FFmpeg accepts "

@@ -16,8 +16,13 @@ from rtseg.realtime.sources.options import SourceOptions
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 _POLL_MS = 200
+_ADVICE = (
+    "In a pipe, an MP4 must have its index in front (ffmpeg -movflags +faststart); "
+    "MPEG-TS and Matroska always work"
+)
 
 
 class StdinSource(ContainerSource):
@@ -47,12 +52,11 @@ class StdinSource(ContainerSource):
 
     def _explained(self, error: av.FFmpegError) -> SourceError:
         if type(error).__name__ == "InvalidDataError":
-            return SourceError(
-                "stdin: no video that can be read from a pipe (an MP4 must have its index "
-                "first: -movflags +faststart; MPEG-TS and Matroska always work)",
-                reason="NOT_A_VIDEO",
-            )
+            return SourceError(f"stdin: no video that can be read. {_ADVICE}", reason="NOT_A_VIDEO")
         return super()._explained(error)
+
+    def _why_no_frames(self, container: InputContainer, video: VideoStream) -> str:
+        return f"{super()._why_no_frames(container, video)}. {_ADVICE}"
 
 
 class _Pipe:

@@ -18,11 +18,30 @@ if TYPE_CHECKING:
 Filters = tuple[tuple[str, str], ...]
 
 
+# Counter-clockwise quarter turns, as FFmpeg counts them, as the first two rows of a matrix.
+_MATRIX_OF_QUARTERS = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}
+
+
+def tells_orientation(frame: av.VideoFrame) -> bool:
+    """Say whether PyAV can list what is attached to a frame.
+
+    FFmpeg 8 attaches EXIF data under a number that PyAV 18 has no name for and stumbles
+    over. The angle can be had nevertheless, a mirroring cannot.
+    """
+    try:
+        frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        return False
+    return True
+
+
 def upright_filters(frame: av.VideoFrame) -> Filters:
     """Return FFmpeg filters, as (name, arguments), that bring ``frame`` upright.
 
     Empty for an upright frame. Angles between the quarter turns go to the nearest one.
     """
+    if not tells_orientation(frame):
+        return _filters(_MATRIX_OF_QUARTERS[round(frame.rotation / 90) % 4])
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return ()

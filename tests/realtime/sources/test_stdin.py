@@ -1,0 +1,101 @@
+"""A container's bytes on standard input."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rtseg.realtime.errors import SourceError, UsageError
+from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.stdin import StdinSource
+from tests.media import frame_number, make_video
+
+COUNT = (
+    "from rtseg.realtime.sources.resolve import open_source\n"
+    "with open_source('-') as source:\n"
+    "    print(sum(1 for _ in source.frames()), source.info.stem)"
+)
+
+
+def piped(data: bytes) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, "-c", COUNT], input=data, capture_output=True)
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "avi", "mjpeg"])
+def test_a_real_pipe(tmp_path: Path, suffix: str) -> None:
+    codec = {"avi": "mpeg4", "mjpeg": "mjpeg"}.get(suffix, "libx264")
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = make_video(tmp_path / f"a.{suffix}", 25, codec=codec, pixel_format=pixel_format)
+    done = piped(path.read_bytes())
+    assert done.stdout == "25 stdin\n", done.stderr
+
+
+def test_a_redirected_file_can_be_searched(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", 25)
+    with path.open("rb") as file:
+        done = subprocess.run([sys.executable, "-c", COUNT], stdin=file, capture_output=True)
+    assert done.stdout == b"25 stdin\n", done.stderr
+
+
+def test_an_mp4_with_its_index_at_the_end_gets_advice(tmp_path: Path) -> None:
+    # Longer than what FFmpeg holds in its buffer.
+    path = make_video(tmp_path / "a.mp4", 50, (640, 480), codec="mjpeg", pixel_format="yuvj420p")
+    done = piped(path.read_bytes())
+    assert "reason" not in done.stdout
+    assert "NOT_A_VIDEO" not in done.stdout
+    assert "+faststart" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("data", [b"", b"no video at all\n" * 50])
+def test_what_is_no_video(data: bytes) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, data)
+    os.close(writer)
+    with pytest.raises(SourceError) as caught:
+        StdinSource(SourceOptions(), fd=reader).open()
+    assert caught.value.reason in ("NOT_A_VIDEO", "NO_FRAMES")
+    os.close(reader)
+
+
+def test_a_terminal_is_no_video() -> None:
+    master, terminal = pty.openpty()
+    with pytest.raises(UsageError):
+        StdinSource(SourceOptions(), fd=terminal).open()
+    os.close(master)
+    os.close(terminal)
+
+
+def test_close_ends_a_reader_that_waits_for_bytes(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.ts", 40, format="mpegts")
+    data = path.read_bytes()
+    reader, writer = os.pipe()
+    feeder = threading.Thread(target=lambda: os.write(writer, data[: len(data) // 2]))
+    feeder.start()
+    seen = []
+
+    def read() -> None:
+        seen.extend(frame_number(frame.video) for frame in source.frames())
+
+    # Half a stream: FFmpeg gets its first picture, then waits for more that never comes.
+    source = StdinSource(SourceOptions(), fd=reader)
+    opener = threading.Thread(target=source.open)
+    opener.start()
+    time.sleep(0.5)
+    begun = time.monotonic()
+    source.close()
+    opener.join(2)
+    assert not opener.is_alive()
+    assert time.monotonic() - begun < 1
+    feeder.join()
+    os.close(reader)
+    os.close(writer)

@@ -1,0 +1,53 @@
+"""Timestamps that always rise."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtseg.realtime.sources.timeline import Timeline
+
+BASES = st.sampled_from([Fraction(1, 90_000), Fraction(1, 1000), Fraction(1, 25), Fraction(1, 10)])
+RATES = st.sampled_from([None, Fraction(25), Fraction(30_000, 1001), Fraction(120)])
+STAMPS = st.lists(st.none() | st.integers(-(10**12), 10**12), min_size=1, max_size=40)
+
+
+def placed(timeline: Timeline, stamps: list[int | None]) -> list[int]:
+    return [timeline.place(timeline.raw(stamp)) for stamp in stamps]
+
+
+@given(STAMPS, BASES, RATES)
+def test_whatever_comes_in_begins_at_0_and_rises(
+    stamps: list[int | None], base: Fraction, fps: Fraction | None
+) -> None:
+    out = placed(Timeline(base, fps), stamps)
+    assert out[0] == 0
+    assert all(a < b for a, b in itertools.pairwise(out))
+
+
+@given(st.lists(st.integers(0, 10**9), unique=True, min_size=1), BASES)
+def test_rising_timestamps_keep_their_distances(stamps: list[int], base: Fraction) -> None:
+    stamps.sort()
+    assert placed(Timeline(base, None), [*stamps]) == [stamp - stamps[0] for stamp in stamps]
+
+
+def test_missing_timestamps_do_not_drift() -> None:
+    timeline = Timeline(Fraction(1, 1000), Fraction(30_000, 1001))
+    out = placed(timeline, [None] * 3001)
+    assert out[-1] == 100_100
+    assert abs(out[1500] - 50_050) <= 1
+
+
+def test_a_jump_back_goes_on_one_frame_later() -> None:
+    timeline = Timeline(Fraction(1, 1000), Fraction(25))
+    assert placed(timeline, [5000, 5040, 5080, 20, 60, 100]) == [0, 40, 80, 120, 160, 200]
+
+
+def test_a_new_lap_begins_where_it_is_told() -> None:
+    timeline = Timeline(Fraction(1, 1000), Fraction(25))
+    placed(timeline, [0, 40])
+    timeline.restart(at=100)
+    assert placed(timeline, [7, 47]) == [100, 140]
