@@ -3,31 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from rtseg.models.errors import ModelError
+from rtseg.models.errors import ModelError, missing_package
 
 if TYPE_CHECKING:
     import keras
 
-#: Name -> module and function; imported on use, because Keras takes seconds to load.
-BUILDERS: dict[str, tuple[str, str]] = {
-    "espnet-lite": ("rtseg.models.espnet_lite", "build_espnet_lite"),
+#: Name -> module, function, options; imported on use, because Keras takes seconds to load.
+NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "espnet-lite": ("rtseg.models.espnet_lite", "build_espnet_lite", {}),
+    "espnet-s0": ("rtseg.models.espnet", "build_espnet", {"variant": "s0"}),
+    "espnet-s1": ("rtseg.models.espnet", "build_espnet", {"variant": "s1"}),
+    "espnet-s2": ("rtseg.models.espnet", "build_espnet", {"variant": "s2"}),
+    "espnet-base-s0": ("rtseg.models.espnet", "build_espnet", {"variant": "s0", "final": False}),
+    "espnet-base-s1": ("rtseg.models.espnet", "build_espnet", {"variant": "s1", "final": False}),
+    "espnet-base-s2": ("rtseg.models.espnet", "build_espnet", {"variant": "s2", "final": False}),
 }
+DEFAULT = "espnet-lite"
+
+#: Networks whose encoder starts from the EfficientNet-Lite0 ImageNet weights.
+LITE0_NETWORKS = frozenset({"espnet-lite"})
 
 
 def builder(name: str) -> Callable[..., keras.Model]:
     """Return the function (height, width, classes) -> Keras model of a network.
 
     Raises:
-        ModelError: unknown name, or Keras is missing.
+        ModelError: unknown name, or Keras is not installed.
     """
-    if name not in BUILDERS:
+    if name not in NETWORKS:
         raise ModelError(
-            f"unknown network {name!r}. Allowed: {', '.join(BUILDERS)}", reason="BAD_CONFIG"
+            f"unknown network {name!r}. Allowed: {', '.join(NETWORKS)}", reason="BAD_CONFIG"
         )
-    from importlib import import_module
+    module, function, options = NETWORKS[name]
+    try:
+        found = getattr(import_module(module), function)
+    except ImportError as error:
+        raise missing_package("'rt-seg[train]'", f"network {name}") from error
+    return partial(found, **options)
 
-    module, function = BUILDERS[name]
-    result: Callable[..., keras.Model] = getattr(import_module(module), function)
-    return result
+
+def build(name: str, height: int = 512, width: int = 512, classes: int = 19) -> keras.Model:
+    """Build a network with random weights; see `builder`."""
+    return builder(name)(height, width, classes)
+
+
+def load_weights(model: keras.Model, path: str) -> None:
+    """Load a ``.weights.h5`` file into ``model``.
+
+    Raises:
+        ModelError: the file is missing, damaged or of another network.
+    """
+    try:
+        model.load_weights(path)
+    except FileNotFoundError as error:
+        raise ModelError(f"no such weights file: {path}", reason="NOT_FOUND") from error
+    except (ValueError, OSError, KeyError) as error:
+        raise ModelError(
+            f"{path} does not fit {model.name}: {str(error).splitlines()[0]}",
+            reason="BAD_WEIGHTS",
+        ) from error
