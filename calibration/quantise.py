@@ -242,10 +242,9 @@ def _describe(
         extra={
             **network.spec.extra,
             "fp32_sha256": network.sha256,
-            "calibration_method": key,
-            "calibration_images": str(len(images)),
-            "calibration_images_sha256": images_sha256,
-            "calibration_seed": str(images.seed),
-            "float_convolutions": ", ".join(f"{left.name} ({left.reason})" for left in left_out),
+            "calib_method": key,
+            "calib_images": str(len(images)),
+            "calib_seed": str(images.seed),
+            "float_layers": ", ".join(f"{left.name} ({left.reason})" for left in left_out),
         },
     )

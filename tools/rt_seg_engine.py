@@ -1,4 +1,4 @@
-"""The command ``rt-seg-engine``: what is in an engine file, how fast it is, what runs here."""
+"""The command ``rt-seg-engine``: build engine files, look into them, measure them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rtseg.tools.engine_build import add_build_parser, build
 
 if TYPE_CHECKING:
     from rtseg.engines.adapt import AdaptedModel
@@ -33,14 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(argv)
     except SystemExit as done:  # --help, or wrong usage that argparse has explained
         return done.code if isinstance(done.code, int) else 2
+    # Light: the room's data readers are loaded by "build" alone.
+    from rtseg.calibration.errors import CalibrationError
     from rtseg.engines.errors import EngineError
 
     try:
-        commands = {"info": _info, "list": _list, "bench": _bench}
+        commands = {"build": build, "info": _info, "list": _list, "bench": _bench}
         commands[options.command](options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except EngineError as error:
+    except (EngineError, CalibrationError) as error:
         if options.debug:
             raise
         print(f"{PROGRAM}: error: {error.reason}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -50,12 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Look into engine files, and measure the network alone."
+        prog=PROGRAM, description="Build engine files, look into them, measure the network alone."
     )
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON object")
     shared.add_argument("--debug", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    add_build_parser(commands, shared)
 
     info = commands.add_parser("info", parents=[shared], help="what an engine file says of itself")
     info.add_argument("file", type=Path, help="an .onnx file, or an OpenVINO IR (.xml)")

@@ -65,9 +65,9 @@ def test_the_file_describes_itself(network: Path, images: CalibrationSet, tmp_pa
     assert len(spec.source_sha256) == 64
     assert len(spec.calibration_sha256) == 64
     assert spec.extra["note"] == "kept"
-    assert spec.extra["calibration_method"] == "mse"
-    assert spec.extra["calibration_images"] == "6"
-    assert spec.extra["float_convolutions"] == "pooled (1x1 map), logits (logits)"
+    assert spec.extra["calib_method"] == "mse"
+    assert spec.extra["calib_images"] == "6"
+    assert spec.extra["float_layers"] == "pooled (1x1 map), logits (logits)"
 
 
 def test_calibration_hash_follows_network_images_method_and_seed(

@@ -1,0 +1,144 @@
+"""``rt-seg-engine build``, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from rtseg.engines.registry import open_engine
+from rtseg.tools.rt_seg_engine import main
+from tests.calibration.nets import CLASSES, SIZE, save_images, save_network
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return save_network(tmp_path / "tiny-32x32-fp32.onnx")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return save_images(tmp_path / "images")
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A validation split of Cityscapes' layout, with labels of another size."""
+    root = tmp_path / "labelled"
+    save_images(root / "leftImg8bit" / "val" / "ulm", 3)
+    folder = root / "gtFine" / "val" / "ulm"
+    folder.mkdir(parents=True)
+    for number, image in enumerate(sorted(root.rglob("street_*.png"))):
+        image.rename(image.with_name(f"ulm_000000_{number:06d}_leftImg8bit.png"))
+        label = np.random.default_rng(number).integers(0, CLASSES, (64, 64), np.uint8)
+        name = f"ulm_000000_{number:06d}_gtFine_labelTrainIds.png"
+        assert cv2.imwrite(str(folder / name), label)
+    return root
+
+
+def test_builds_verifies_and_says_so(
+    network: Path, images: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "int8.onnx"
+    arguments = ["build", str(network), "-o", str(out), "--calib-data", str(images)]
+    cache = tmp_path / "calib.json"
+    arguments += ["--calib-cache", str(cache), "--verify", str(labelled), "--keep-fp16", "stem"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    for part in ("written", "percentile:99.99, 6 of 6 images", "stem (asked for)", "mIoU", "INT8"):
+        assert part in shown.out
+    assert "INT8 - FP32: " in shown.out.splitlines()[-1]
+    assert "observe (6)" in shown.err
+    assert cache.exists()
+    with open_engine(out, backend="openvino") as engine:
+        assert engine.spec.precision == engine.profile().precision == "int8"
+        assert engine.infer(np.zeros((1, SIZE, SIZE, 3), np.uint8)).shape == (1, SIZE, SIZE)
+
+    assert main([*arguments, "--force", "--json"]) == 0
+    shown = capsys.readouterr()
+    record = json.loads(shown.out)
+    assert shown.err == ""
+    assert record["cache"] == "used"
+    assert record["int8_convolutions"] == 8
+    assert record["verify"]["images"] == 3
+    assert record["verify"]["fp32"]["agreement_with_fp32"] == 1.0
+    assert record["verify"]["int8"]["agreement_with_fp32"] > 0.9
+
+
+def test_default_name_is_beside_the_user(
+    network: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert main(["build", str(network), "--calib-data", str(images), "-q"]) == 0
+    assert [path.name for path in folder.iterdir()] == ["tiny-32x32-int8.onnx"]
+
+
+def test_an_existing_file_is_kept(
+    network: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "int8.onnx"
+    out.write_bytes(b"mine")
+    assert main(["build", str(network), "-o", str(out), "--calib-data", str(images)]) == 1
+    assert "exists; --force replaces it" in capsys.readouterr().err
+    assert out.read_bytes() == b"mine"
+    whole = network.read_bytes()
+    same = ["build", str(network), "-o", str(network), "--calib-data", str(images), "--force"]
+    assert main(same) == 1
+    assert "is the network itself" in capsys.readouterr().err
+    assert network.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"--calib-data": "absent"}, "NOT_FOUND: no such calibration data: absent"),
+        ({"--verify": "absent"}, "NOT_FOUND: no such data set folder: absent"),
+        ({"--keep-fp16": "nothing"}, "BAD_OPTION: no convolution is called 'nothing'"),
+        ({"--calib-percentile": "0"}, "BAD_OPTION: a percentile is over 0"),
+        ({"file": "absent.onnx"}, "NOT_FOUND: no such network: absent.onnx"),
+    ],
+)
+def test_failures_are_one_line(
+    network: Path,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, str],
+    line: str,
+) -> None:
+    options = {"--calib-data": str(images), "--out": str(tmp_path / "o.onnx"), **change}
+    file = options.pop("file", str(network))
+    arguments = [part for pair in options.items() for part in pair]
+    assert main(["build", file, "-q", *arguments]) == 1
+    shown = capsys.readouterr().err
+    assert line in shown
+    assert len(shown.strip().splitlines()) == 1
+    assert not (tmp_path / "o.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--calib-images", "0"], ["--calib-images", "-3"], ["--calib-method", "kl"], []],
+)
+def test_wrong_usage_exits_2(network: Path, arguments: list[str]) -> None:
+    data = ["--calib-data", "."] if arguments else []
+    assert main(["build", str(network), *data, *arguments]) == 2
+
+
+def test_a_users_own_network_is_quantised(
+    network: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(network)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "own.onnx")
+    out = tmp_path / "own-int8.onnx"
+    arguments = ["build", str(tmp_path / "own.onnx"), "-o", str(out)]
+    assert main([*arguments, "--calib-data", str(images), "-q"]) == 0
+    with open_engine(out, backend="openvino") as engine:
+        assert engine.profile().precision == "int8"

@@ -1,0 +1,262 @@
+"""``rt-seg-engine build``: an INT8 engine file from an FP32 network and calibration images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtseg.calibration.cityscapes import Sample
+    from rtseg.calibration.quantise import QuantisationReport
+    from rtseg.calibration.verify import Verdict
+
+METHODS = ("percentile", "mse", "entropy", "minmax")
+_INTERVAL_S = 0.2
+
+
+def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the subcommand ``build`` to those of ``rt-seg-engine``."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "build",
+        parents=[shared],
+        help="make an INT8 engine file",
+        description="Quantise a network to INT8: one ONNX file with Q/DQ nodes that OpenVINO "
+        "runs in INT8 on a CPU and TensorRT builds for a GPU.",
+    )
+    parser.add_argument(
+        "file", nargs="?", type=Path, help="FP32 ONNX network (default: the shipped --model)"
+    )
+    parser.add_argument("--model", default="espnet-lite", help="a shipped network (%(default)s)")
+    parser.add_argument("-o", "--out", type=Path, help="file to write (default: NAME-int8.onnx)")
+    parser.add_argument("--precision", choices=("int8",), default="int8", help="(%(default)s)")
+    parser.add_argument(
+        "--calib-data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="ROOT",
+        help="Cityscapes root, folder of images, or video of your own scene; repeatable",
+    )
+    parser.add_argument("--calib-images", type=_positive, default=512, metavar="N")
+    parser.add_argument("--calib-method", choices=METHODS, default="percentile")
+    parser.add_argument("--calib-percentile", type=float, default=99.99, metavar="PERCENT")
+    parser.add_argument("--calib-seed", type=int, default=0, metavar="N")
+    parser.add_argument("--calib-cache", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--keep-fp16",
+        default="",
+        metavar="LAYERS",
+        help="convolutions that stay in floating point: names or patterns separated by commas, "
+        "how many of the most sensitive, or auto",
+    )
+    parser.add_argument(
+        "--verify",
+        type=Path,
+        metavar="DATA",
+        help="labelled Cityscapes root; ends with the mIoU of FP32 and INT8",
+    )
+    parser.add_argument("--verify-images", type=_positive, metavar="N", help="default: all")
+    parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="(%(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+
+
+def build(options: argparse.Namespace) -> None:
+    """Run ``rt-seg-engine build``.
+
+    Raises:
+        CalibrationError: what was asked for cannot be done.
+        EngineError: no such network, or it cannot be run.
+    """
+    from rtseg.calibration.calibration_set import select_images
+    from rtseg.calibration.errors import CalibrationError
+    from rtseg.calibration.quantise import quantise_onnx
+    from rtseg.engines.errors import EngineError
+
+    source = options.file or _shipped(options.model)
+    if not source.is_file():
+        raise CalibrationError(f"no such network: {source}", reason="NOT_FOUND")
+    output = options.out or Path(_int8_name(source.name))
+    if output.exists() and not options.force:
+        raise CalibrationError(
+            f"{output} exists; --force replaces it, --out names another", reason="BAD_OPTION"
+        )
+    if output.exists() and output.samefile(source):
+        raise CalibrationError(
+            f"{output} is the network itself; --out names another file", reason="BAD_OPTION"
+        )
+    samples = _samples(options)  # before the work: a wrong folder shows at once
+    show = _Progress(quiet=options.quiet or options.json)
+    images = select_images(options.calib_data, options.calib_images, seed=options.calib_seed)
+    keep = options.keep_fp16
+    report = quantise_onnx(
+        source,
+        images,
+        output,
+        method=options.calib_method,
+        percentile=options.calib_percentile,
+        keep_fp32=int(keep) if keep.isdecimal() else keep,
+        cache=options.calib_cache,
+        threads=options.threads,
+        progress=show,
+    )
+    verdicts: dict[str, Verdict] = {}
+    if samples:
+        for precision, file in (("fp32", source), ("bf16", source), ("int8", output)):
+            try:
+                verdicts[precision] = _verify(file, precision, samples, options.threads, show)
+            except EngineError as error:
+                if precision != "bf16" or error.reason != "ENGINE_UNSUPPORTED":
+                    raise
+    show.done()
+    record = _record(source, len(images), images.available, report, verdicts)
+    print(json.dumps(record, indent=2) if options.json else _text(record))
+
+
+class _Progress:
+    """A line on standard error where that is a terminal, else one line a step."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._shown_s = 0.0
+        self._step = ""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        new = step != self._step
+        if self._quiet or not (new or done == total or now - self._shown_s > _INTERVAL_S):
+            return
+        self._shown_s = now
+        if self._terminal:
+            end = "\n" if new and self._step else ""
+            print(f"{end}\r\x1b[K{step} {done}/{total}", end="", file=sys.stderr, flush=True)
+        elif new:
+            print(f"{step} ({total})", file=sys.stderr, flush=True)
+        self._step = step
+
+    def done(self) -> None:
+        if self._step and self._terminal and not self._quiet:
+            print(file=sys.stderr)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {text}")
+    return int(text)
+
+
+def _shipped(name: str) -> Path:
+    from rtseg.engines.shipped import choose_model, shipped_models
+
+    return choose_model(shipped_models(), name, "fp32").path
+
+
+def _int8_name(name: str) -> str:
+    stem = name.removesuffix(".onnx")
+    for precision in ("fp32", "float32"):
+        stem = stem.removesuffix(f"-{precision}")
+    return f"{stem}-int8.onnx"
+
+
+def _samples(options: argparse.Namespace) -> list[Sample]:
+    if options.verify is None:
+        return []
+    from rtseg.calibration.cityscapes import find_samples
+
+    samples = find_samples(options.verify, "val")
+    if options.verify_images and options.verify_images < len(samples):
+        step = len(samples) / options.verify_images
+        samples = [samples[int(n * step)] for n in range(options.verify_images)]
+    return samples
+
+
+def _verify(
+    file: Path, precision: str, samples: list[Sample], threads: int, show: _Progress
+) -> Verdict:
+    from rtseg.calibration.verify import verify_engine
+    from rtseg.engines.registry import open_engine
+
+    def progress(step: str, done: int, total: int) -> None:
+        show(f"{step} {precision}", done, total)
+
+    with open_engine(file, backend="openvino", precision=precision, threads=threads) as engine:
+        return verify_engine(engine, samples, progress=progress)
+
+
+def _record(
+    source: Path,
+    images: int,
+    available: int,
+    report: QuantisationReport,
+    verdicts: dict[str, Verdict],
+) -> dict[str, Any]:
+    """What the command says at its end, as JSON would have it; shares and IoU are 0 to 1."""
+    record: dict[str, Any] = {
+        "source": str(source),
+        "output": str(report.output),
+        "bytes": report.output.stat().st_size,
+        "method": report.spec.extra["calib_method"],
+        "images": images,
+        "images_available": available,
+        "cache": report.cache,
+        "calibration_sha256": report.spec.calibration_sha256,
+        "int8_convolutions": len(report.quantised),
+        "float_convolutions": {left.name: left.reason for left in report.left_out},
+        "agreement_on_calibration_images": 1 - report.check.disagreement,
+        "sensitivity": [
+            {"name": s.name, "noise": s.noise, "disagreement": s.disagreement}
+            for s in report.sensitivity
+        ],
+        "seconds": report.seconds,
+    }
+    if verdicts:
+        record["verify"] = {
+            "images": len(verdicts["fp32"].labels),
+            **{
+                name: {
+                    "miou": verdict.scores.mean_iou,
+                    "pixel_accuracy": verdict.scores.pixel_accuracy,
+                    "agreement_with_fp32": verdict.agreement(verdicts["fp32"]),
+                }
+                for name, verdict in verdicts.items()
+            },
+        }
+    return record
+
+
+def _text(record: dict[str, Any]) -> str:
+    left_out = ", ".join(f"{name} ({why})" for name, why in record["float_convolutions"].items())
+    rows = {
+        "written": f"{record['output']} ({record['bytes'] / 1e6:.1f} MB)",
+        "from": record["source"],
+        "calibrated": f"{record['method']}, {record['images']} of {record['images_available']} "
+        f"images, {record['seconds']:.0f} s",
+        "cache": "" if record["cache"] == "none" else record["cache"],
+        "int8": f"{record['int8_convolutions']} convolutions",
+        "float": left_out,
+        "agreement": f"{record['agreement_on_calibration_images']:.2%} of the pixels with FP32, "
+        "on calibration images",
+    }
+    for number, found in enumerate(record["sensitivity"][:8]):
+        rows["sensitive" if number == 0 else " " * number] = (
+            f"{found['name']}: {found['disagreement']:.2%} of the pixels change"
+        )
+    lines = [f"{name.strip():<11}{value}" for name, value in rows.items() if value]
+    if "verify" in record:
+        verify = record["verify"]
+        lines.append(f"verified   on {verify['images']} images")
+        for name in ("fp32", "bf16", "int8"):
+            if name in verify:
+                row = verify[name]
+                lines.append(
+                    f"  {name}  mIoU {row['miou']:.2%}  pixels {row['pixel_accuracy']:.2%}  "
+                    f"same class as FP32 {row['agreement_with_fp32']:.2%}"
+                )
+        difference = 100 * (verify["int8"]["miou"] - verify["fp32"]["miou"])
+        lines.append(f"  INT8 - FP32: {difference:+.2f} points mIoU")
+    return "\n".join(lines)
