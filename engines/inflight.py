@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from abc import abstractmethod
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,29 +48,39 @@ class InflightEngine(Engine):
     A CPU gains nothing from batches, so a batch is that many single frames in flight. A
     runtime writes each frame's labels into the caller's own array; its request is free for
     the next frame as soon as the computation ends, whether or not anybody took the result.
+
+    Threads of our own wait for the runtime. Its callbacks would spare them, but deadlock:
+    OpenVINO joins its callback thread when a network is freed, which may happen under
+    Python's lock, for which that thread waits (seen in 2026.4).
+
+    Args:
+        spec: what the network expects.
+        requests: inferences in flight before ``submit`` waits.
+        workers: threads that hand frames to the runtime.
+        name: prefix of their names.
     """
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, *, requests: int, workers: int, name: str) -> None:
         self._spec = spec
+        self._requests = requests
         self._closed = False
         self._closing = threading.Lock()
+        self._room = threading.BoundedSemaphore(requests)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
 
     @property
     def spec(self) -> EngineSpec:
         """What the network expects and what its class ids mean."""
         return self._spec
 
-    @abstractmethod
-    def _start(self, frame: U8, labels: U8) -> Future[Outcome]:
-        """Start one frame (1×H×W×3) that fills ``labels`` (1×H×W); may wait for a request.
-
-        Raises:
-            EngineError: the engine was closed while it waited, or the device failed.
-        """
+    @property
+    def requests(self) -> int:
+        """How many inferences may be in flight before ``submit`` waits."""
+        return self._requests
 
     @abstractmethod
-    def _settle(self, pending: Future[Outcome]) -> Outcome:
-        """Wait for one frame.
+    def _compute(self, frame: U8, labels: U8) -> Outcome:
+        """Compute one frame (1×H×W×3) into ``labels`` (1×H×W); called by several threads.
 
         Raises:
             EngineError: the inference failed.
@@ -78,7 +88,7 @@ class InflightEngine(Engine):
 
     @abstractmethod
     def _free(self) -> None:
-        """Wait for what is in flight and free the runtime; called once."""
+        """Free the runtime; called once, when nothing is in flight any more."""
 
     def submit(self, frames: U8) -> Handle:
         """Start an inference; see :meth:`Engine.submit`."""
@@ -108,7 +118,7 @@ class InflightEngine(Engine):
         if batch.taken:
             raise EngineError("the handle's result was taken already", reason="BAD_INPUT")
         batch.taken = True
-        outcomes = [self._settle(pending) for pending in batch.frames]
+        outcomes = [pending.result() for pending in batch.frames]
         handle.timing = EngineTiming(infer_ms=sum(outcome.infer_ms for outcome in outcomes))
         if not all(math.isfinite(outcome.logit_mean) for outcome in outcomes):
             raise EngineError(
@@ -124,7 +134,18 @@ class InflightEngine(Engine):
             if self._closed:
                 return
             self._closed = True
+            self._pool.shutdown(wait=True)
             self._free()
+
+    def _start(self, frame: U8, labels: U8) -> Future[Outcome]:
+        self._room.acquire()
+        try:
+            pending = self._pool.submit(self._compute, frame, labels)
+        except RuntimeError as error:  # closed while this thread waited for room
+            self._room.release()
+            raise EngineError("the engine is closed", reason="ENGINE_CLOSED") from error
+        pending.add_done_callback(lambda _: self._room.release())
+        return pending
 
     def _check_open(self) -> None:
         if self._closed:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,27 +63,22 @@ class OnnxRuntimeEngine(InflightEngine):
                 f"ONNX Runtime computes in the file's own precision, {has}. Received: {precision}",
                 reason="ENGINE_MISMATCH",
             )
-        super().__init__(adapted.spec)
-        self.assumed = adapted.assumed
         if has == "int8":
             _log.warning(
                 "ONNX Runtime is slower with INT8 than with FP32 on a CPU: take the FP32 file, or "
                 "the openvino backend"
             )
-        self._threads = threads or engine_threads(available_cores())
-        self._precision = has
-        lanes = min(2, self._threads) if mode == "throughput" else 1
-        self._requests = max(2, requests) if requests else lanes + 1
-        self._version = str(onnxruntime.__version__)
+        threads = threads or engine_threads(available_cores())
+        lanes = min(2, threads) if mode == "throughput" else 1
         options = onnxruntime.SessionOptions()
         # Every lane computes along with the session's own threads.
-        options.intra_op_num_threads = self._threads - lanes + 1
+        options.intra_op_num_threads = threads - lanes + 1
         options.inter_op_num_threads = 1
         # Spinning threads take the cores from decoder and encoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._session: Any = onnxruntime.InferenceSession(
+            session = onnxruntime.InferenceSession(
                 adapted.serialise(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the runtime has a dozen exception types and no common base
@@ -94,15 +87,19 @@ class OnnxRuntimeEngine(InflightEngine):
                 f"{onnxfile.explain_rejection(adapted.model, error)}",
                 reason="ENGINE_UNSUPPORTED",
             ) from error
+        self.assumed = adapted.assumed
+        self._threads = threads
+        self._precision = has
+        self._version = str(onnxruntime.__version__)
+        self._session: Any = session
         self._outputs = [LABELS, LOGIT_MEAN] if adapted.guarded else [LABELS]
-        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="onnxruntime")
-        self._room = threading.BoundedSemaphore(self._requests)
+        super().__init__(
+            adapted.spec,
+            requests=max(2, requests) if requests else lanes + 1,
+            workers=lanes,
+            name="onnxruntime",
+        )
         self._warm_up()
-
-    @property
-    def requests(self) -> int:
-        """How many inferences may be in flight before ``submit`` waits."""
-        return self._requests
 
     def profile(self) -> EngineProfile:
         """What the engine runs on."""
@@ -115,32 +112,17 @@ class OnnxRuntimeEngine(InflightEngine):
             threads=self._threads,
         )
 
-    def _start(self, frame: U8, labels: U8) -> Future[Outcome]:
-        self._room.acquire()
-        try:
-            return self._pool.submit(self._compute, frame, labels)
-        except RuntimeError as error:  # the pool was shut down while this thread waited
-            self._room.release()
-            raise EngineError("the engine is closed", reason="ENGINE_CLOSED") from error
-
     def _compute(self, frame: U8, labels: U8) -> Outcome:
+        began_ns = time.perf_counter_ns()
         try:
-            began_ns = time.perf_counter_ns()
-            try:
-                results = self._session.run(self._outputs, {FRAMES: frame})
-            except Exception as error:  # see the constructor
-                raise EngineError(
-                    f"ONNX Runtime failed: {onnxfile.one_line(error)}", reason="ENGINE_FAILED"
-                ) from error
-            infer_ms = (time.perf_counter_ns() - began_ns) / 1e6
-            labels[:] = results[0]
-            return Outcome(infer_ms, float(results[1]) if len(results) > 1 else 0.0)
-        finally:
-            self._room.release()
-
-    def _settle(self, pending: Future[Outcome]) -> Outcome:
-        return pending.result()
+            results = self._session.run(self._outputs, {FRAMES: frame})
+        except Exception as error:  # see the constructor
+            raise EngineError(
+                f"ONNX Runtime failed: {onnxfile.one_line(error)}", reason="ENGINE_FAILED"
+            ) from error
+        infer_ms = (time.perf_counter_ns() - began_ns) / 1e6
+        labels[:] = results[0]
+        return Outcome(infer_ms, float(results[1]) if len(results) > 1 else 0.0)
 
     def _free(self) -> None:
-        self._pool.shutdown(wait=True)
         self._session = None

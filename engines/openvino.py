@@ -6,8 +6,6 @@ import hashlib
 import logging
 import threading
 import time
-from concurrent.futures import Future, TimeoutError
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +29,6 @@ _log = logging.getLogger(__name__)
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
-_CHECK_S = 1.0  # how often a waiting thread looks for inferences that failed
-
-
-@dataclass(eq=False)
-class _Slot:
-    """One of OpenVINO's inference requests, and what it is busy with."""
-
-    request: Any
-    tensors: tuple[Any, ...] = ()  # they share memory with the caller's arrays
-    pending: Future[Outcome] | None = None
-    task: int = 0
-    handed_over_ns: int = 0
 
 
 class OpenVinoEngine(InflightEngine):
@@ -82,8 +68,6 @@ class OpenVinoEngine(InflightEngine):
         core = openvino.Core()
         adapted, network = _read(core, path, size)
         check_precision(adapted, precision)
-        super().__init__(adapted.spec)
-        self.assumed = adapted.assumed
         threads = threads or engine_threads(available_cores())
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": mode.upper(),
@@ -96,31 +80,25 @@ class OpenVinoEngine(InflightEngine):
             config["NUM_STREAMS"] = 1
         compiled = _compile(core, network, config, adapted, path, cache_dir)
 
+        in_use = _precision_in_use(compiled, adapted.spec.precision)
+        if precision == "fp16" and in_use != precision:
+            raise _cannot_compute(core, precision)
         lanes = max(1, int(compiled.get_property("NUM_STREAMS")))
-        self._requests = max(2, requests) if requests else lanes + 1
+        requests = max(2, requests) if requests else lanes + 1
+        self.assumed = adapted.assumed
         self._threads = threads
         self._version = str(openvino.get_version()).split("-")[0]
         self._device = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
-        self._precision = _precision_in_use(compiled, adapted.spec.precision)
-        if precision == "fp16" and self._precision != precision:
-            raise _cannot_compute(core, precision)
+        self._precision = in_use
         self._guarded = adapted.guarded
-        self._ports = {port.get_any_name(): port for port in (*compiled.inputs, *compiled.outputs)}
-        self._clock = LaneClock(lanes, self._requests)
-        self._compiled: Any = compiled
         self._tensor_of = openvino.Tensor
-        self._slots = [_Slot(compiled.create_infer_request()) for _ in range(self._requests)]
-        for slot in self._slots:
-            slot.request.set_callback(self._finished, slot)
-        self._idle = list(self._slots)
-        self._changed = threading.Condition()
+        self._compiled: Any = compiled
+        self._ports = {port.get_any_name(): port for port in (*compiled.inputs, *compiled.outputs)}
+        self._idle: list[Any] = [compiled.create_infer_request() for _ in range(requests)]
+        self._clock = LaneClock(lanes, requests)
         self._in_order = threading.Lock()
+        super().__init__(adapted.spec, requests=requests, workers=requests, name="openvino")
         self._warm_up()
-
-    @property
-    def requests(self) -> int:
-        """How many inferences may be in flight before ``submit`` waits."""
-        return self._requests
 
     def profile(self) -> EngineProfile:
         """What the engine runs on."""
@@ -133,92 +111,38 @@ class OpenVinoEngine(InflightEngine):
             threads=self._threads,
         )
 
-    def _start(self, frame: U8, labels: U8) -> Future[Outcome]:
-        pending: Future[Outcome] = Future()
-        slot = self._take_slot()
-        slot.pending = pending
-        slot.tensors = tuple(
-            self._tensor_of(array, shared_memory=True) for array in (frame, labels)
-        )
+    def _compute(self, frame: U8, labels: U8) -> Outcome:
+        request = self._idle.pop()  # there are as many requests as threads
+        # These share memory with the arrays: nothing is copied, in or out.
+        tensors = [self._tensor_of(array, shared_memory=True) for array in (frame, labels)]
         try:
-            slot.request.set_tensor(self._ports[FRAMES], slot.tensors[0])
-            slot.request.set_tensor(self._ports[LABELS], slot.tensors[1])
+            request.set_tensor(self._ports[FRAMES], tensors[0])
+            request.set_tensor(self._ports[LABELS], tensors[1])
             with self._in_order:
-                slot.task = self._clock.hand_over()
-                slot.handed_over_ns = time.perf_counter_ns()
-                slot.request.start_async()
+                task = self._clock.hand_over()
+                handed_over_ns = time.perf_counter_ns()
+                request.start_async()
+            try:
+                request.wait()
+                ended_ns = handed_over_ns + int(request.latency * 1e6)
+            except RuntimeError:
+                ended_ns = time.perf_counter_ns()
+                raise
+            finally:
+                infer_ms = self._clock.end(task, handed_over_ns, ended_ns)
+            mean = 0.0
+            if self._guarded:
+                mean = float(request.get_tensor(self._ports[LOGIT_MEAN]).data)
+            return Outcome(infer_ms, mean)
         except RuntimeError as error:
-            self._fail(slot, error)
-        return pending
-
-    def _take_slot(self) -> _Slot:
-        while True:
-            with self._changed:
-                if not self._idle and not self._closed:
-                    self._changed.wait(_CHECK_S)
-                self._check_open()
-                if self._idle:
-                    return self._idle.pop()
-            self._collect_failures()
-
-    def _finished(self, slot: _Slot) -> None:
-        """Called by OpenVINO on its own thread when a request has ended well."""
-        ended_ns = slot.handed_over_ns + int(slot.request.latency * 1e6)
-        infer_ms = self._clock.end(slot.task, slot.handed_over_ns, ended_ns)
-        mean = 0.0
-        if self._guarded:
-            mean = float(slot.request.get_tensor(self._ports[LOGIT_MEAN]).data)
-        pending = self._release(slot)
-        if pending is not None:
-            pending.set_result(Outcome(infer_ms, mean))
-
-    def _fail(self, slot: _Slot, error: RuntimeError) -> None:
-        self._clock.end(slot.task, slot.handed_over_ns, time.perf_counter_ns())
-        pending = self._release(slot)
-        if pending is not None:
-            pending.set_exception(
-                EngineError(f"OpenVINO failed: {onnxfile.one_line(error)}", reason="ENGINE_FAILED")
-            )
-
-    def _release(self, slot: _Slot) -> Future[Outcome] | None:
-        with self._changed:
-            pending, slot.pending = slot.pending, None
-            if pending is not None:
-                self._idle.append(slot)
-                self._changed.notify_all()
-        return pending
-
-    def _collect_failures(self) -> None:
-        """Find requests that failed: OpenVINO calls nobody back for those."""
-        for slot in self._slots:
-            if slot.pending is None:
-                continue
-            try:
-                slot.request.wait_for(0)
-            except RuntimeError as error:
-                self._fail(slot, error)
-
-    def _settle(self, pending: Future[Outcome]) -> Outcome:
-        while True:
-            try:
-                return pending.result(timeout=_CHECK_S)
-            except TimeoutError:
-                self._collect_failures()
+            raise EngineError(
+                f"OpenVINO failed: {onnxfile.one_line(error)}", reason="ENGINE_FAILED"
+            ) from error
+        finally:
+            self._idle.append(request)
 
     def _free(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-        for slot in self._slots:
-            try:
-                slot.request.wait()
-            except RuntimeError as error:
-                self._fail(slot, error)
-        # Request, callback and slot refer to each other across the language border, where
-        # the garbage collector does not see: cut by hand.
-        for slot in self._slots:
-            slot.request = None
-            slot.tensors = ()
-        self._slots, self._idle, self._ports, self._compiled = [], [], {}, None
+        self._idle, self._ports, self._compiled = [], {}, None
 
 
 def _read(core: Any, path: Path, size: tuple[int, int] | None) -> tuple[AdaptedModel, Any]:
