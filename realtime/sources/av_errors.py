@@ -66,7 +66,7 @@ def source_error(
     if kind == "ExitError":  # what FFmpeg returns when PyAV's time limit cuts a call short
         limit = "" if timeout_s is None else f" within {timeout_s:g} s (--timeout)"
         return SourceError(f"{name}: no answer{limit}", reason="TIMEOUT")
-    if broken and kind in ("EOFError", "InvalidDataError"):
+    if broken and (kind in ("EOFError", "InvalidDataError") or error.errno == errno.EIO):
         return SourceError(f"{name}: the connection broke", reason="CONNECTION_FAILED")
     known = _BY_CLASS.get(kind) or _BY_ERRNO.get(error.errno or 0)
     if known is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.realtime.errors import SourceError
-from rtseg.realtime.sources.container import ContainerSource
+from rtseg.realtime.sources.container import ContainerSource, time_limits
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
 
@@ -47,7 +47,7 @@ class CameraSource(ContainerSource):
             settings["video_size"] = f"{options.width}x{options.height}"
         if options.fps_text is not None:
             settings["framerate"] = options.fps_text
-        limit = (options.timeout_s, options.timeout_s)
+        limit = time_limits(options)
         if (options.width or 0) >= _MJPEG_FROM_WIDTH:
             try:
                 return av.open(

@@ -228,3 +228,12 @@ class ContainerSource(Source):
         damaged = 0 if self._reader is None else self._reader.damaged
         why = f"; {damaged} damaged packets" if damaged else ""
         return f"{self._name}: not one frame could be decoded{why}"
+
+
+def time_limits(options: SourceOptions) -> tuple[float, float]:
+    """Return PyAV's limits for opening and for each read of a live source, in seconds.
+
+    Opening as a whole is watched from outside; this limit only has to be there, since
+    without one PyAV's calls cannot be interrupted at all.
+    """
+    return options.timeout_s + 60, options.timeout_s

@@ -105,8 +105,7 @@ def call_apart(function: Callable[[], T], gate: Gate, limit_s: float) -> T:
     returns; and several calls in a row would each have the whole time limit.
 
     Raises:
-        InterruptedError: the gate was shut or the time was up, and the function did not
-            come out with an error of its own.
+        InterruptedError: the gate was shut or the time was up.
     """
     deadline = time.monotonic() + limit_s
     results: list[T] = []
@@ -124,14 +123,16 @@ def call_apart(function: Callable[[], T], gate: Gate, limit_s: float) -> T:
         while thread.is_alive() and not gate.is_shut() and time.monotonic() < deadline:
             thread.join(0.05)
     finally:
-        if thread.is_alive() and thread.ident is not None:
+        given_up = thread.is_alive()
+        if given_up and thread.ident is not None:
             with _racing_clock(thread.ident):
                 thread.join(_PATIENCE_S)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise InterruptedError("given up")
-    return results[0]
+    if results:
+        return results[0]
+    if given_up:
+        # Whatever error came of it is a consequence: FFmpeg calls a cut-off answer invalid.
+        raise InterruptedError
+    raise errors[0]
 
 
 @contextmanager

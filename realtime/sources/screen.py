@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from rtseg.realtime.errors import SourceError
-from rtseg.realtime.sources.container import ContainerSource
+from rtseg.realtime.sources.container import ContainerSource, time_limits
 from rtseg.realtime.sources.options import SourceOptions
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ScreenSource(ContainerSource):
             display,
             format="x11grab",
             options=settings,
-            timeout=(options.timeout_s, options.timeout_s),
+            timeout=time_limits(options),
         )
 
     def _explained(self, error: av.FFmpegError) -> SourceError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rtseg.realtime.sources.container import ContainerSource
+from rtseg.realtime.sources.container import ContainerSource, time_limits
 from rtseg.realtime.sources.hwaccel import open_container
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
@@ -50,7 +50,7 @@ class StreamSource(ContainerSource):
             self._options,
             self._name,
             options=settings,
-            timeout=(self._options.timeout_s, self._options.timeout_s),
+            timeout=time_limits(self._options),
         )
 
     def _is_live(self, container: InputContainer) -> bool:
