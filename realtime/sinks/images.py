@@ -123,7 +123,7 @@ def refuse_matches(folder: Path, pattern: str, overwrite: bool) -> None:
         SinkError: it is absent (``NOT_FOUND``), no directory, or not writable.
         UsageError: a file matches ``pattern`` (with ``*``) and may not be replaced.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise SinkError(
             f"cannot write into {folder}: it is not an existing directory. "
             "Allowed: a directory that exists",

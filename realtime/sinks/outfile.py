@@ -37,7 +37,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     Raises:
         UsageError: it exists (``EXISTS``).
     """
-    if not overwrite and os.path.lexists(path) and not path.is_dir():
+    if not overwrite and os.path.lexists(path) and not os.path.isdir(path):
         raise UsageError(
             f"{path} exists already. Allowed: another name, or -y/--overwrite", reason="EXISTS"
         )
@@ -125,8 +125,9 @@ class OutputFile:
         """Cut the file back to the last mark and close it."""
         if self.closed:
             return
-        self._truncate(self._marked)
-        self._end = self._marked
+        if self._emptied:
+            self._truncate(self._marked)
+            self._end = self._marked
         self.close()
 
     def _truncate(self, length: int) -> None:
@@ -145,6 +146,6 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        if path.is_file():
+        if os.path.isfile(path):
             path.unlink(missing_ok=True)
         raise sink_error(error, str(path)) from error

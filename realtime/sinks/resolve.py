@@ -88,7 +88,7 @@ def parse_sink(text: str) -> SinkTarget:
     plain = plain.removeprefix("file://")
     path = Path(plain)
     suffix = path.suffix.lower()
-    if path.is_dir():
+    if os.path.isdir(path):
         return SinkTarget("directory", plain)
     if plain.endswith(os.sep):
         raise UsageError(f"no directory {plain!r}. Allowed: {FORMS}", reason="NOT_FOUND")
@@ -149,7 +149,7 @@ def open_label_sink(text: str, options: SinkOptions | None = None) -> Sink:
 
     options = options if options is not None else SinkOptions()
     path = Path(text)
-    if path.suffix.lower() == ".mkv" and not path.is_dir():
+    if path.suffix.lower() == ".mkv" and not os.path.isdir(path):
         refuse_existing(path, options.overwrite)
         return LabelVideoSink(path, options.label_ids, overwrite=options.overwrite)
     if path.suffix.lower() in (".mp4", ".m4v", ".mov", ".avi", ".png", ".webm"):

@@ -102,7 +102,7 @@ class VideoFileSink(Sink):
         if self.name == "-":
             suffix, self._file = ".mkv", _StandardOutput()
         else:
-            if self.path.is_dir():
+            if os.path.isdir(self.path):
                 self.path /= f"{context.source.stem}_seg.mp4"
                 self.name = str(self.path)
             refuse_input(self.path, context.source.name)
@@ -177,7 +177,7 @@ class VideoFileSink(Sink):
     def write_packets(self, packets: tuple[Packet, ...]) -> None:
         """Copy the sound after the last frame; see :meth:`Sink.write_packets`."""
         container, _, passthrough = self._parts()
-        if self._last_pts is None:
+        if not self._encoding:
             return  # no frame came: there will be no file
         try:
             self._mux(container, passthrough.copy(packets))
@@ -189,7 +189,7 @@ class VideoFileSink(Sink):
         container, stream, file = self._container, self._stream, self._file
         if container is None or stream is None or file is None:
             return
-        if file.failure is not None or self._last_pts is None:
+        if file.failure is not None or not self._encoding:
             self._give_up()
             return
         try:
@@ -253,7 +253,8 @@ class VideoFileSink(Sink):
         if self._file is not None and self._file.failure is not None:
             return sink_error(self._file.failure, self.name)
         return SinkError(
-            f"cannot encode {self.name} as {self._options.codec}: {error}",
+            f"cannot encode {self.name} as {self._options.codec}: "
+            f"{getattr(error, 'strerror', None) or error}",
             reason="ENCODE_FAILED" if self._encoding else "CODEC_UNSUPPORTED",
         )
 

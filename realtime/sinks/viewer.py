@@ -67,11 +67,15 @@ def _show(title: str, pictures: FileIO, channel: FileIO) -> int:
             channel.write(b"shown\n")
         if not shown:
             continue
-        code = cv2.pollKey()
-        while code >= 0:
-            _report_key(code, channel)
+        try:
             code = cv2.pollKey()
-        if cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
+            while code >= 0:
+                _report_key(code, channel)
+                code = cv2.pollKey()
+            visible = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:  # OpenCV 5 raises where the last window is gone
+            visible = False
+        if not visible:
             channel.write(b"closed\n")
             return 0
 

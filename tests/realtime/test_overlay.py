@@ -139,12 +139,10 @@ def test_every_size_and_view(width, height, label_width, label_height, view, see
     if view in ("overlay", "mask"):
         # luma is exact: nearest ids, table, blend
         ids = scale_nearest(labels, height, width)
-        mask = planes_420(render(noise(2, 2), np.arange(19, dtype=np.uint8)[None], view="mask"))
         table = class_lumas()
         alpha = 1.0 if view == "mask" else 0.5
         wanted = (1 - alpha) * source[:height, :width, 0] + alpha * table[ids]
         assert np.abs(made[:height, :width, 0] - wanted).max() <= 0.51
-        assert len(mask) == 3
 
 
 def class_lumas():
