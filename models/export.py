@@ -40,7 +40,7 @@ LICENCE_NOTE = (
     "non-commercial research and teaching only."
 )
 
-F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 
 
 @dataclass
@@ -85,7 +85,7 @@ def _same_pads(size: tuple[int, int], kernel: int, stride: int) -> list[int]:
     return before + [total - first for total, first in zip(totals, before, strict=True)]
 
 
-def _kernel_of(step: Step) -> tuple[F32, F32 | None]:
+def _kernel_of(step: Step) -> tuple[F64, F64 | None]:
     """Kernel in ONNX order (out, in, h, w) and bias."""
     arrays = [np.asarray(a, np.float64) for a in step.layer.get_weights()]
     axes = (2, 3, 0, 1) if step.kind == "DepthwiseConv2D" else (3, 2, 0, 1)
@@ -93,7 +93,7 @@ def _kernel_of(step: Step) -> tuple[F32, F32 | None]:
     return arrays[0].transpose(axes), bias
 
 
-def _norm_of(step: Step) -> tuple[F32, F32]:
+def _norm_of(step: Step) -> tuple[F64, F64]:
     """A BatchNorm in inference as factor and offset a channel."""
     gamma, beta, mean, variance = (np.asarray(a, np.float64) for a in step.layer.get_weights())
     factor = gamma / np.sqrt(variance + step.layer.epsilon)

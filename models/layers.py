@@ -24,7 +24,7 @@ STRIDE = 32
 
 
 @keras.saving.register_keras_serializable(package="rtseg")
-class Resize(layers.Layer):
+class Resize(layers.Layer):  # type: ignore[misc]
     """Bilinear resize with half-pixel centres to a fixed size.
 
     ``keras.layers.Resizing`` leaks ``training=True`` into the layers behind it

@@ -53,7 +53,7 @@ class Teacher:
         shape: list[Any] = list(entry.shape)
         if len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]):
             raise ModelError(
-                f"teacher input has shape {shape}; float (1, 3, H, W) with fixed H and W is allowed",
+                f"teacher input has shape {shape}; (1, 3, H, W) with fixed H and W is allowed",
                 reason="BAD_WEIGHTS",
             )
         height, width = shape[2:]

@@ -92,6 +92,7 @@ class TorchTrainer:
     """
 
     name = "torch"
+    suffix = ".pt"
 
     def __init__(
         self,
@@ -169,14 +170,14 @@ class TorchTrainer:
         for group in self._optimiser.param_groups:
             group["lr"] = group["peak"] * rate
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self._root.parameters(), self._config.clip)
         self._optimiser.step()
         self.step_count += 1
         self._update_average()
         return value
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def _update_average(self) -> None:
         decay = min(self._config.ema, self.step_count / (self.step_count + 10))
         live, slow = self._root.modules_by_layer.state_dict(), self._average.state_dict()
@@ -184,7 +185,7 @@ class TorchTrainer:
             if value.dtype.is_floating_point:
                 value.lerp_(live[key], 1.0 - decay)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Classify RGB uint8 (N, S, S, 3) with the averaged weights at ``size`` (h, w)."""
         twin = self._view(images.shape[1], average=True)
@@ -193,7 +194,7 @@ class TorchTrainer:
         with torch.autocast("cpu", torch.bfloat16):
             logits = twin(frames)
         logits = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
-        return logits.argmax(1).to(torch.uint8).numpy()
+        return np.asarray(logits.argmax(1).to(torch.uint8).numpy())
 
     def averaged_model(self) -> keras.Model:
         """Return the Keras network of the run's size with the averaged weights."""

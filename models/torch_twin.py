@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from rtseg.models.graph import Step, steps_of, unsupported
 
 if TYPE_CHECKING:
     import keras
 
-Tensor = torch.Tensor
 Operation = Callable[[list[Tensor]], Tensor]
 
 
@@ -31,7 +30,7 @@ def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-class _Depthwise(torch.autograd.Function):
+class _Depthwise(torch.autograd.Function):  # type: ignore[misc]
     """Depthwise convolution whose backward runs in float32 where BF16 has no kernel.
 
     oneDNN falls back to slow kernels for the BF16 weight gradient of 5x5 and the
@@ -76,7 +75,7 @@ class _Depthwise(torch.autograd.Function):
         return grad_x.to(x.dtype), grad_weight.to(ctx.weight_dtype), None, None
 
 
-class _Conv(nn.Module):
+class _Conv(nn.Module):  # type: ignore[misc]
     """Conv2D or DepthwiseConv2D with TensorFlow padding, mirrored.
 
     TensorFlow pads an even size for a strided convolution on the far side only,
@@ -130,7 +129,7 @@ class _Conv(nn.Module):
         return weights
 
 
-class _Norm(nn.BatchNorm2d):
+class _Norm(nn.BatchNorm2d):  # type: ignore[misc]
     """BatchNormalization; torch's momentum is the complement of Keras'."""
 
     def __init__(self, layer: Any) -> None:
@@ -139,8 +138,8 @@ class _Norm(nn.BatchNorm2d):
         with torch.no_grad():
             self.weight.copy_(torch.from_numpy(gamma))
             self.bias.copy_(torch.from_numpy(beta))
-            self.running_mean.copy_(torch.from_numpy(mean))  # type: ignore[union-attr]
-            self.running_var.copy_(torch.from_numpy(variance))  # type: ignore[union-attr]
+            self.running_mean.copy_(torch.from_numpy(mean))
+            self.running_var.copy_(torch.from_numpy(variance))
 
     def keras_weights(self) -> list[np.ndarray]:
         tensors = (self.weight, self.bias, self.running_mean, self.running_var)
@@ -180,7 +179,7 @@ def _stateless(step: Step) -> Operation:
     raise unsupported(step, "the accelerated trainer")
 
 
-class TorchTwin(nn.Module):
+class TorchTwin(nn.Module):  # type: ignore[misc]
     """A Keras segmentation network on torch operations.
 
     Args:
@@ -232,6 +231,7 @@ class TorchTwin(nn.Module):
                 self.operations[index] = modules[step.layer.name]
 
     def forward(self, frames: Tensor) -> Tensor:
+        """Compute logits (N, C, h, w) of float RGB 0..255 (N, 3, H, W)."""
         values: list[Tensor] = [frames.flip((2, 3))]
         for step, operation in zip(self.steps[1:], self.operations[1:], strict=True):
             inputs = [values[i] for i in step.inputs]
@@ -245,4 +245,4 @@ class TorchTwin(nn.Module):
     def copy_to(self, model: keras.Model) -> None:
         """Write the weights into ``model``, layer by layer."""
         for name, module in self.modules_by_layer.items():
-            model.get_layer(name).set_weights(module.keras_weights())  # type: ignore[operator]
+            model.get_layer(name).set_weights(module.keras_weights())

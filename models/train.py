@@ -1,7 +1,7 @@
 """The training loop: schedule, validation, checkpoints, log.
 
-A run is a folder: ``config.json``, ``log.jsonl``, ``checkpoint.pt`` with all that an exact
-resume needs, and ``average.weights.h5``, the averaged weights for Keras.
+A run is a folder: ``config.json``, ``log.jsonl``, ``checkpoint.pt`` (or ``.npz``) with all
+that an exact resume needs, and ``average.weights.h5``, the averaged weights for Keras.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rtseg.models.stock import BatchLoader, class_weights, load_stock
 if TYPE_CHECKING:
     import keras
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT = "checkpoint"
 AVERAGE = "average.weights.h5"
 LOG_EVERY = 20
 #: Validation labels are judged in this size (width, height) while training.
@@ -40,6 +40,8 @@ class Trainer(Protocol):
     """What the loop needs of a framework."""
 
     name: str
+    #: Suffix of its checkpoint file.
+    suffix: str
     step_count: int
 
     def train_step(
@@ -139,6 +141,15 @@ def check_same_run(config: TrainConfig, folder: Path) -> None:
         )
 
 
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Raise `ModelError` if a new run would overwrite the one that ``folder`` holds."""
+    if not resume and any(folder.glob(CHECKPOINT + ".*")):
+        raise ModelError(
+            f"{folder} holds a run already; --resume continues it, another folder starts anew",
+            reason="BAD_CONFIG",
+        )
+
+
 class Run:
     """One training run in one folder.
 
@@ -176,13 +187,18 @@ class Run:
         self.progress = Progress()
         _write(folder / "config.json", config.to_json())
 
+    @property
+    def checkpoint_path(self) -> Path:
+        """The file that `resume` reads."""
+        return self.folder / (CHECKPOINT + self.trainer.suffix)
+
     def resume(self) -> bool:
         """Continue from the folder's checkpoint; False where there is none.
 
         Raises:
             ModelError: the checkpoint is damaged.
         """
-        path = self.folder / CHECKPOINT
+        path = self.checkpoint_path
         if not path.exists():
             return False
         self.trainer.load(path)
@@ -195,7 +211,7 @@ class Run:
 
     def checkpoint(self) -> None:
         """Write checkpoint, progress and averaged weights."""
-        path = self.folder / CHECKPOINT
+        path = self.checkpoint_path
         self.trainer.save(path)
         _write(path.with_suffix(".json"), json.dumps(vars(self.progress)))
         self.export_average()

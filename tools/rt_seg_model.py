@@ -1,0 +1,296 @@
+"""The command ``rt-seg-model``: train, judge, export and count the networks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtseg.models.config import TrainConfig
+    from rtseg.models.train import Trainer
+
+PROGRAM = "rt-seg-model"
+FAILED, INTERRUPTED = 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``rt-seg-model`` and return its exit code.
+
+    Args:
+        argv: what was typed after the command; None takes it from the process.
+
+    Returns:
+        0 done, 1 failed, 2 wrong usage, 130 Ctrl-C.
+    """
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as done:  # --help, or wrong usage that argparse has explained
+        return done.code if isinstance(done.code, int) else 2
+    from rtseg.calibration.errors import CalibrationError
+    from rtseg.engines.errors import EngineError
+    from rtseg.models.errors import ModelError
+
+    commands = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "export": _export,
+        "summary": _summary,
+        "pseudo-label": _pseudo_label,
+    }
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _choose_backend()
+    try:
+        commands[options.command](options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (ModelError, CalibrationError, EngineError) as error:
+        if options.debug:
+            raise
+        print(f"{PROGRAM}: error: {error.reason}: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _choose_backend() -> None:
+    """Where TensorFlow is missing and nothing was chosen, let Keras run on what there is."""
+    from importlib.util import find_spec
+
+    if "KERAS_BACKEND" in os.environ or find_spec("tensorflow"):
+        return
+    for backend in ("torch", "jax"):
+        if find_spec(backend):
+            os.environ["KERAS_BACKEND"] = backend
+            return
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Train, judge, export and count the networks."
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show where an error comes from")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", parents=[shared], help="train a network")
+    train.add_argument("config", help="a JSON file, or the name of one that ships: espnet-lite")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    train.add_argument("--data", type=Path, default=Path("data"), metavar="ROOT", help="data root")
+    train.add_argument(
+        "--root", action="append", default=[], metavar="NAME=DIR", help="where one data set lies"
+    )
+    train.add_argument("--resume", action="store_true", help="continue from the checkpoint")
+    train.add_argument("--minutes", type=float, help="length of the run, by the clock")
+    train.add_argument("--steps", type=_count, help="length of the run, in steps")
+    train.add_argument("--limit", type=_count, metavar="N", help="N images a data set (a probe)")
+    train.add_argument(
+        "--trainer",
+        choices=("auto", "torch", "keras"),
+        default="auto",
+        help="torch: fused operations and BF16 on CPUs; keras: plain Keras on its own backend; "
+        "auto: torch where it is installed",
+    )
+
+    evaluate = commands.add_parser("evaluate", parents=[shared], help="class IoU, mIoU, accuracy")
+    evaluate.add_argument("model", type=Path, help="an .onnx or engine file, or .weights.h5")
+    evaluate.add_argument("--data", type=Path, required=True, metavar="ROOT", help="data set")
+    evaluate.add_argument("--kind", choices=("cityscapes", "camvid"), default="cityscapes")
+    evaluate.add_argument("--split", default="val", help="(%(default)s)")
+    evaluate.add_argument("--limit", type=_count, metavar="N", help="the first N images")
+    evaluate.add_argument("--network", default="espnet-lite", help="of .weights.h5 (%(default)s)")
+    evaluate.add_argument("--size", type=_size, default=(512, 512), metavar="WxH")
+    evaluate.add_argument(
+        "--upsample",
+        choices=("labels", "logits"),
+        default="labels",
+        help="what is brought to the label's size: class ids, as in the loop, or logits",
+    )
+    evaluate.add_argument("--backend", default="auto", help="of an engine file (%(default)s)")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+
+    export = commands.add_parser("export", parents=[shared], help="weights to one ONNX file")
+    export.add_argument("weights", type=Path, help="a .weights.h5 file")
+    export.add_argument("out", type=Path, help="the .onnx file to write")
+    export.add_argument("--network", default="espnet-lite", help="(%(default)s)")
+    export.add_argument("--size", type=_size, default=(512, 512), metavar="WxH")
+    export.add_argument("-y", "--overwrite", action="store_true", help="replace an existing file")
+
+    summary = commands.add_parser("summary", parents=[shared], help="parameters and MACs")
+    summary.add_argument("networks", nargs="*", help="names; all where none is given")
+    summary.add_argument("--size", type=_size, default=(512, 512), metavar="WxH")
+    summary.add_argument("--json", action="store_true", help="print one JSON list")
+
+    pseudo = commands.add_parser(
+        "pseudo-label", parents=[shared], help="label frames with a teacher, as a data set"
+    )
+    pseudo.add_argument("images", nargs="+", type=Path, help="images, or folders of them")
+    pseudo.add_argument("--teacher", type=Path, required=True, help="an ONNX network")
+    pseudo.add_argument("--out", type=Path, required=True, metavar="DIR")
+    pseudo.add_argument("--threshold", type=float, default=0.6, help="(%(default)s)")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {text}")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Parse WxH into (height, width)."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected WxH, as in 512x512. Received: {text}")
+    return int(height), int(width)
+
+
+def _train(options: argparse.Namespace) -> None:
+    import dataclasses
+
+    from rtseg.models.config import read_config
+    from rtseg.models.errors import ModelError
+    from rtseg.models.train import Run, check_folder
+
+    config = read_config(options.config)
+    roots = {}
+    for entry in options.root:
+        name, sign, place = entry.partition("=")
+        if not sign or name not in {source.root for source in config.sources}:
+            known = ", ".join(source.root for source in config.sources)
+            raise ModelError(
+                f"--root {entry}: expected NAME=DIR with NAME one of {known}", reason="BAD_CONFIG"
+            )
+        roots[name] = str(Path(place).resolve())
+    changes: dict[str, Any] = {
+        "sources": tuple(
+            dataclasses.replace(source, root=roots.get(source.root, source.root))
+            for source in config.sources
+        )
+    }
+    if options.steps is not None:
+        changes |= {"steps": options.steps, "minutes": None}
+    if options.minutes is not None:
+        changes["minutes"] = options.minutes
+    config = dataclasses.replace(config, **changes)
+    check_folder(options.out, resume=options.resume)
+    run = Run(
+        config,
+        options.out,
+        options.data,
+        lambda weights: _make_trainer(options.trainer, config, weights),
+        say=lambda line: print(line, flush=True),
+        limit=options.limit,
+    )
+    if options.resume:
+        run.resume()
+    run.train()
+
+
+def _make_trainer(kind: str, config: TrainConfig, weights: Any) -> Trainer:
+    from importlib.util import find_spec
+
+    if kind == "auto":
+        kind = "torch" if find_spec("torch") else "keras"
+    if kind == "torch":
+        if not find_spec("torch"):
+            from rtseg.models.errors import missing_package
+
+            raise missing_package("torch", "--trainer torch")
+        # The accelerated step takes its graph from Keras; one framework is enough.
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+    from rtseg.models.convert_lite0 import load_imagenet
+    from rtseg.models.registry import LITE0_NETWORKS, builder
+
+    start = config.imagenet and config.network in LITE0_NETWORKS
+    prepare = load_imagenet if start else (lambda model: 0)
+    if kind == "torch":
+        from rtseg.models.torch_trainer import TorchTrainer
+
+        return TorchTrainer(builder(config.network), config, weights, prepare)
+    from rtseg.models.keras_trainer import KerasTrainer
+
+    return KerasTrainer(builder(config.network), config, weights, prepare)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from rtseg.models.evaluate import as_text, find_data, judge, open_predictor
+
+    samples = find_data(options.data, options.split, options.kind)[: options.limit]
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr)
+
+    with open_predictor(
+        options.model,
+        network=options.network,
+        size=options.size,
+        upsample=options.upsample,
+        backend=options.backend,
+    ) as predict:
+        table, result = judge(predict, samples, options.kind, progress=progress)
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "images": len(samples),
+                    "mean_iou": result.mean_iou,
+                    "pixel_accuracy": result.pixel_accuracy,
+                    "class_iou": {
+                        name: None if iou != iou else float(iou)
+                        for name, iou in zip(table.names, result.class_iou, strict=True)
+                    },
+                }
+            )
+        )
+    else:
+        print(as_text(table, result))
+        print(f"{len(samples)} images")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from rtseg.models.errors import ModelError
+
+    if options.out.exists() and not options.overwrite:
+        raise ModelError(f"{options.out} exists; -y replaces it", reason="BAD_CONFIG")
+    from rtseg.models.export import export_onnx
+    from rtseg.models.registry import build, load_weights
+
+    model = build(options.network, *options.size)
+    load_weights(model, str(options.weights))
+    path = export_onnx(model, options.out)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _summary(options: argparse.Namespace) -> None:
+    from rtseg.models.registry import NETWORKS, build
+    from rtseg.models.summary import measure
+
+    sizes = [measure(build(name, *options.size)) for name in options.networks or NETWORKS]
+    if options.json:
+        print(json.dumps([vars(size) for size in sizes]))
+        return
+    height, width = options.size
+    print(f"{'network':<16} {'parameters':>12} {'GMAC':>7}   at {width}x{height}")
+    for size in sizes:
+        print(f"{size.name:<16} {size.parameters:>12,} {size.macs / 1e9:>7.2f}")
+
+
+def _pseudo_label(options: argparse.Namespace) -> None:
+    from rtseg.models.teacher import Teacher, write_pseudo_labels
+
+    images: list[Path] = []
+    for path in options.images:
+        images += sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    count = write_pseudo_labels(
+        images, Teacher(options.teacher), options.out, threshold=options.threshold
+    )
+    print(f"{options.out}: {count} images")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
