@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from bisect import insort
 
 
 class LaneClock:
@@ -23,8 +23,9 @@ class LaneClock:
         if lanes < 1 or most < 1:
             raise ValueError(f"lanes and most must be at least 1. Received: {lanes}, {most}")
         self._lanes = lanes
-        self._ends_ns: deque[int] = deque(maxlen=lanes + most)
-        self._ended = 0
+        self._keep = lanes + most
+        self._ends_ns: list[int] = []  # in order, though they may be reported out of it
+        self._forgotten = 0
         self._handed_over = 0
         self._lock = threading.Lock()
 
@@ -39,12 +40,12 @@ class LaneClock:
         with self._lock:
             began_ns = handed_over_ns
             made_room = task - self._lanes
-            oldest = self._ended - len(self._ends_ns)
-            if made_room >= self._ended and self._ends_ns:
-                # Its end is still to be reported; the newest one known is the closest.
-                began_ns = max(began_ns, self._ends_ns[-1])
-            elif made_room >= oldest:
-                began_ns = max(began_ns, self._ends_ns[made_room - oldest])
-            self._ends_ns.append(ended_ns)
-            self._ended += 1
+            if made_room >= 0 and self._ends_ns:
+                # An end that is still to be reported is no earlier than the newest one known.
+                known = min(max(made_room - self._forgotten, 0), len(self._ends_ns) - 1)
+                began_ns = max(began_ns, self._ends_ns[known])
+            insort(self._ends_ns, ended_ns)
+            if len(self._ends_ns) > self._keep:
+                del self._ends_ns[0]
+                self._forgotten += 1
         return max(0.0, (ended_ns - began_ns) / 1e6)

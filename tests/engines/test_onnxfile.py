@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from rtseg.engines.adapt import adapt_onnx
+from rtseg.engines.errors import EngineError
+from rtseg.engines.onnxfile import is_half, is_quantised, load_onnx
+from tests.engines.networks import TinyNet
+
+
+def refused(path: Path) -> EngineError:
+    with pytest.raises(EngineError) as caught:
+        load_onnx(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return caught.value
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    assert refused(tmp_path / "absent.onnx").reason == "NOT_FOUND"
+    assert refused(tmp_path).reason == "NOT_FOUND"
+    assert refused(tmp_path / "absent.onnx" / "below").reason == "NOT_FOUND"
+    (tmp_path / "empty.onnx").touch()
+    assert refused(tmp_path / "empty.onnx").reason == "ENGINE_DAMAGED"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(tmp_path: Path) -> None:
+    path = TinyNet().save(tmp_path / "locked.onnx")
+    path.chmod(0)
+    assert refused(path).reason == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("text.onnx", b"this is no network\n" * 50, "ENGINE_DAMAGED"),
+        ("zeros.onnx", bytes(5000), "ENGINE_DAMAGED"),
+        ("net.pt", b"PK\x03\x04" + bytes(200), "ENGINE_UNSUPPORTED"),
+        ("net.engine", b"ftrt" + bytes(200), "ENGINE_UNSUPPORTED"),
+    ],
+)
+def test_files_that_are_something_else(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert refused(tmp_path / name).reason == reason
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 0.999))
+def test_a_truncated_file_is_an_error_wherever_it_ends(tmp_path: Path, share: float) -> None:
+    whole = TinyNet().proto().SerializeToString()
+    path = tmp_path / "short.onnx"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(EngineError) as caught:
+        adapt_onnx(path)
+    assert caught.value.reason in ("ENGINE_DAMAGED", "ENGINE_UNSUPPORTED")
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_an_engine_error_or_none(tmp_path: Path, data: st.DataObject) -> None:
+    damaged = bytearray(TinyNet(height=8, width=8).proto().SerializeToString())
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(damaged)
+    said = ""
+    try:
+        adapt_onnx(path)
+    except EngineError as error:
+        said = str(error)
+    assert "\n" not in said
+
+
+def test_weights_in_a_second_file_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "split.onnx"
+    onnx.save(
+        TinyNet(classes=30, channels=64).proto(),
+        str(path),
+        save_as_external_data=True,
+        location="split.data",
+        size_threshold=0,
+    )
+    assert load_onnx(path).graph.node  # as long as it is there
+    (tmp_path / "split.data").unlink()
+    error = refused(path)
+    assert error.reason == "ENGINE_DAMAGED"
+    assert "split.data" in str(error)
+
+
+def test_an_unknown_operator_is_named_with_its_node(tmp_path: Path) -> None:
+    model = TinyNet().proto()
+    model.graph.node[1].op_type = "Blur"
+    onnx.save(model, str(tmp_path / "blur.onnx"))
+    error = refused(tmp_path / "blur.onnx")
+    assert error.reason == "ENGINE_UNSUPPORTED"
+    assert "Blur" in str(error)
+    assert "n_hidden_relu" in str(error)
+
+
+def test_an_empty_graph_is_damaged(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])
+    onnx.save(helper.make_model(helper.make_graph([], "g", [value], [value])), tmp_path / "e.onnx")
+    assert refused(tmp_path / "e.onnx").reason == "ENGINE_DAMAGED"
+
+
+def test_precision_is_read_from_the_graph() -> None:
+    assert is_quantised(TinyNet(quantised=True).proto())
+    assert not is_quantised(TinyNet().proto())
+    assert is_half(TinyNet(dtype="float16").proto())
+    assert not is_half(TinyNet().proto())
