@@ -42,7 +42,7 @@ class CameraSource(ContainerSource):
                 reason="NOT_FOUND",
             )
         options = self._options
-        settings = {}
+        settings = {"fpsprobesize": "0"}  # the driver says the rate
         if options.width is not None:
             settings["video_size"] = f"{options.width}x{options.height}"
         if options.fps_text is not None:

@@ -46,7 +46,7 @@ class ScreenSource(ContainerSource):
                 f"{self._name}: there is no X11 display to read ({why})", reason="NO_DISPLAY"
             )
         options = self._options
-        settings = {"framerate": options.fps_text or DEFAULT_FPS}
+        settings = {"framerate": options.fps_text or DEFAULT_FPS, "fpsprobesize": "0"}
         if options.width is not None:
             settings["video_size"] = f"{options.width}x{options.height}"
         if self._number is not None:

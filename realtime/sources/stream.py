@@ -42,6 +42,8 @@ class StreamSource(ContainerSource):
         if scheme in ("rtsp", "rtsps"):
             settings["rtsp_transport"] = self._options.rtsp_transport
             settings["allowed_media_types"] = "video"
+            # Three frames tell the rate; FFmpeg's default of twenty is most of a second.
+            settings["fpsprobesize"] = "3"
         if scheme == "udp":
             # A reader that is late loses packets, not the stream.
             settings["overrun_nonfatal"] = "1"

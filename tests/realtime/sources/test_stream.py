@@ -346,11 +346,15 @@ def test_a_part_of_a_file_behind_http(web: str) -> None:
 def test_motion_jpeg_over_http_is_live(web: str) -> None:
     with opened(f"{web}/stream.mjpg") as source:
         assert source.info.live
-        found = []
-        # A camera's stream has no end of its own: when the server hangs up, that is said.
-        with pytest.raises(SourceError) as caught:
+        found: list[int] = []
+
+        def read() -> None:
             for frame in source.frames():
                 found.append(frame_number(frame.video))
+
+        # A camera's stream has no end of its own: when the server hangs up, that is said.
+        with pytest.raises(SourceError) as caught:
+            read()
     assert caught.value.reason == "CONNECTION_FAILED"
     assert found == list(range(20))
 

@@ -1,0 +1,72 @@
+"""Cameras: what can go wrong, for real; and a real one where the machine has it."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from pathlib import Path
+
+import av
+import pytest
+
+from rtseg.realtime.errors import SourceError
+from rtseg.realtime.sources.av_errors import source_error
+from rtseg.realtime.sources.camera import cameras
+from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.resolve import open_source
+
+
+@pytest.mark.parametrize("text", ["973", "camera973", "camera:973", "/dev/video973"])
+def test_an_absent_camera_lists_those_that_are_there(text: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(text).open()
+    assert caught.value.reason == "NOT_FOUND"
+    message = str(caught.value)
+    assert message.startswith("/dev/video973: ")
+    assert message.endswith(f"Cameras here: {', '.join(cameras()) or 'none'}")
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
+def test_a_device_that_is_no_camera(device: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(f"v4l2://{device}", SourceOptions(width=1280, height=720)).open()
+    assert caught.value.reason == "NOT_A_CAMERA"
+    assert str(caught.value).startswith(f"{device}: ")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every device")
+def test_no_permission(tmp_path: Path) -> None:
+    device = tmp_path / "video"
+    device.touch(mode=0)
+    with pytest.raises(SourceError) as caught:
+        open_source(f"v4l2://{device}").open()
+    assert caught.value.reason == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.EBUSY, "BUSY"),
+        (errno.EACCES, "PERMISSION_DENIED"),
+        (errno.ENODEV, "NOT_FOUND"),
+        (errno.ENOTTY, "NOT_A_CAMERA"),
+        (errno.ECONNREFUSED, "CONNECTION_FAILED"),
+        (errno.ETIMEDOUT, "TIMEOUT"),
+        (errno.EMFILE, "FAILED"),
+    ],
+)
+def test_what_the_system_says_in_a_word(number: int, reason: str) -> None:
+    with pytest.raises(av.FFmpegError) as raised:
+        av.error.err_check(-number, "rtsp://user:secret@host")
+    error = source_error(raised.value, "camera")
+    assert error.reason == reason
+    assert "secret" not in str(error)
+
+
+@pytest.mark.skipif(not cameras(), reason="needs a camera")
+def test_a_real_camera() -> None:
+    with open_source(cameras()[0]) as source:
+        frames = list(itertools.islice(source.frames(), 3))
+    assert source.info.live
+    assert all(a.pts < b.pts for a, b in itertools.pairwise(frames))
