@@ -62,7 +62,9 @@ def test_a_file_becomes_a_file_with_all_frames_times_and_sound(clip: Path, tmp_p
             [bytes(packet) for packet in container.demux(audio=0) if packet.size]
             for container in (before, after)
         ]
-        assert packets[0] == packets[1]
+        # The encoder's priming, which lies before time 0 and is never heard, may be left out.
+        assert packets[0][-len(packets[1]) :] == packets[1]
+        assert len(packets[0]) - len(packets[1]) <= 1
         video = after.streams.video[0].codec_context
         assert (video.name, video.pix_fmt) == ("h264", "yuv420p")
 
