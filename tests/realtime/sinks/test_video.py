@@ -413,7 +413,7 @@ def tiny_disk(tmp_path):
     if made.returncode:
         pytest.skip("mounting a file system is not permitted here")
     yield folder
-    subprocess.run(["umount", str(folder)], check=False)
+    subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

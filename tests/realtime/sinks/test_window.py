@@ -30,8 +30,10 @@ needs_x = pytest.mark.skipif(
 def display(monkeypatch):
     """An X server of its own, as a process."""
     read_end, write_end = os.pipe()
+    # -noreset: a server without clients would start anew, and refuse whoever comes meanwhile
+    words = "-screen 0 800x600x24 -nolisten tcp -noreset".split()
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write_end), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+        ["Xvfb", "-displayfd", str(write_end), *words],
         pass_fds=[write_end],
         stderr=subprocess.DEVNULL,
     )
@@ -70,11 +72,10 @@ def showing(sink):
         try:
             with sink:
                 sink.open(context())
-                for item in rendered(2000):
+                for item in rendered(1_000_000):
                     sink.write(item)
                     sink.idle()
-                    time.sleep(0.01)
-                    if sink.controls.quit or ended.is_set():
+                    if sink.controls.quit or ended.wait(0.01):
                         return
         except SinkError as error:
             errors.append(error)
@@ -86,8 +87,8 @@ def showing(sink):
     finally:
         ended.set()
         thread.join(20)
+        assert errors == []
         assert not thread.is_alive()
-    assert errors == []
 
 
 def the_window():
