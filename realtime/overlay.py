@@ -34,6 +34,8 @@ class _Tables:
     colours: tuple[U8, U8, U8]
     hidden: U8
     """255 for ids that are not coloured, 0 for the others."""
+    shows_frame: bool
+    """Whether the frame shows where nothing is coloured; in the mask view it is black there."""
     hides_a_class: bool
 
 
@@ -155,16 +157,15 @@ class Renderer:
         hidden = np.full(256, 255, np.uint8)
         hidden[list(show)] = 0
         y, u, v = (np.ascontiguousarray(colours[:, channel]) for channel in range(3))
-        hides = not mask_view and len(show) < len(self.classes)
-        return _Tables((y, u, v), hidden, hides)
+        return _Tables((y, u, v), hidden, not mask_view, len(show) < len(self.classes))
 
     def _paint(
         self, target: Planes, source: Planes, labels: U8, tables: _Tables, alpha: float
     ) -> None:
         labels = np.ascontiguousarray(labels)
-        # black, the colour of what has no class, belongs to the mask view alone
-        keeps = alpha < 1 or tables.hides_a_class
-        keeps = keeps and (tables.hides_a_class or int(labels.max()) >= len(self.classes))
+        keeps = tables.shows_frame and (
+            tables.hides_a_class or int(labels.max()) >= len(self.classes)
+        )
         luma, chroma = source[0].shape, source[1].shape
         for indices, (rows, columns) in (((0,), luma), ((1, 2), chroma)):
             grid = self._grid((labels.shape[0], labels.shape[1]), (rows, columns))

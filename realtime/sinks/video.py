@@ -143,7 +143,8 @@ class VideoFileSink(Sink):
         )
         coder = stream.codec_context
         coder.pix_fmt = "yuv420p"
-        coder.gop_size = max(1, round(fps * Fraction(self._options.keyframe_s)))
+        # some containers name a tick rate as their frame rate
+        coder.gop_size = min(600, max(1, round(fps * Fraction(self._options.keyframe_s))))
         coder.thread_count = self._options.threads
         if codec.tag and container.format.name in ("mp4", "mov"):
             coder.codec_tag = codec.tag

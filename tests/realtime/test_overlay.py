@@ -177,11 +177,12 @@ def test_classes_left_out_show_the_frame(options):
     assert not np.array_equal(made[:, 16:], source[:, 16:])
 
 
-def test_pixels_without_a_class_show_the_frame():
+@pytest.mark.parametrize("alpha", [0.7, 1.0])
+def test_pixels_without_a_class_show_the_frame(alpha):
     labels = np.full((6, 8), 255, np.uint8)
     labels[:, 4:] = 5
     video = noise(32, 24)
-    made, source = pixels(render(video, labels, alpha=0.7)), pixels_of(video)
+    made, source = pixels(render(video, labels, alpha=alpha)), pixels_of(video)
     assert np.array_equal(made[:, :16], source[:, :16])
     assert not np.array_equal(made[:, 16:], source[:, 16:])
 

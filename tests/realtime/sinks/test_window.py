@@ -31,7 +31,7 @@ def display(monkeypatch):
     """An X server of its own, as a process."""
     read_end, write_end = os.pipe()
     # -noreset: a server without clients would start anew, and refuse whoever comes meanwhile
-    words = "-screen 0 800x600x24 -nolisten tcp -noreset".split()
+    words = ["-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"]
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", str(write_end), *words],
         pass_fds=[write_end],
