@@ -15,7 +15,15 @@ from typing import Any
 
 from rtseg.engines import onnxfile, ports
 from rtseg.engines.errors import EngineError
-from rtseg.engines.graph import FRAMES, LABELS, MIN_OPSET, append_tail, guard_logits, prepend_head
+from rtseg.engines.graph import (
+    FRAMES,
+    LABELS,
+    LOGIT_MEAN,
+    MIN_OPSET,
+    append_tail,
+    guard_logits,
+    prepend_head,
+)
 from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
 from rtseg.engines.sidecar import Sidecar, default_classes, read_sidecar, sidecar_path
@@ -138,7 +146,7 @@ def _adapt_foreign(
     output = ports.choose_output(_outputs(model, path), image, note.output)
     use_channels, classes = choose_classes(note, output, path)
     spec = describe(note, image, classes, _precision(model), path)
-    if {FRAMES, LABELS} & _tensor_names(model):
+    if {FRAMES, LABELS, LOGIT_MEAN} & _tensor_names(model):
         model, image, output = _with_prefix(model, image, output)
     prepend_head(model, image, mean=spec.mean, std=spec.std, scale=spec.scale, bgr=spec.bgr)
     append_tail(
@@ -327,7 +335,7 @@ def _outputs(model: Any, path: Path) -> list[Port]:
 def _with_prefix(
     model: Any, image: ImageInput, output: SegmentationOutput
 ) -> tuple[Any, ImageInput, SegmentationOutput]:
-    """Rename every tensor, so that ``frames`` and ``labels`` are free."""
+    """Rename every tensor, so that the names of our inputs and outputs are free."""
     from onnx import compose
 
     prefix = "network/"

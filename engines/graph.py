@@ -155,10 +155,9 @@ def _append_logits(
         if axis == 3:
             tensor = build.node("Transpose", [tensor], perm=[0, 3, 1, 2])
             axis = 1
-        sizes = build.constant(np.array([1, channels, height, width], np.int64))
-        tensor = build.node(
-            "Resize",
-            [tensor, "", "", sizes],
+        tensor = build.resize(
+            tensor,
+            [1, channels, height, width],
             mode="linear",
             coordinate_transformation_mode="half_pixel",
         )
@@ -181,10 +180,9 @@ def _append_labels(
     # Whole numbers up to 2^24 are exact in float, and every runtime resizes floats.
     tensor = build.node("Cast", [tensor], to=TensorProto.FLOAT)
     if (output.height, output.width) != (height, width):
-        sizes = build.constant(np.array([1, 1, height, width], np.int64))
-        tensor = build.node(
-            "Resize",
-            [tensor, "", "", sizes],
+        tensor = build.resize(
+            tensor,
+            [1, 1, height, width],
             mode="nearest",
             coordinate_transformation_mode="asymmetric",
             nearest_mode="floor",
@@ -269,6 +267,7 @@ class _Builder:
     def __init__(self, model: Any, part: str) -> None:
         self._graph = model.graph
         self._part = part
+        self._opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
         self._nodes: list[Any] = []
         self._count = 0
 
@@ -293,6 +292,13 @@ class _Builder:
             helper.make_node(op_type, list(inputs), [result], name=self._name("node"), **attributes)
         )
         return result
+
+    def resize(self, tensor: str, sizes: Sequence[int], **attributes: Any) -> str:
+        wanted = self.constant(np.array(sizes, np.int64))
+        unused = ["", ""]
+        if self._opset < 13:  # region and scales may not be left out yet, only be empty
+            unused = [self.constant(np.zeros(0, np.float32)) for _ in unused]
+        return self.node("Resize", [tensor, *unused, wanted], **attributes)
 
     def insert_before(self) -> None:
         for position, node in enumerate(self._nodes):

@@ -212,17 +212,21 @@ def _segmentation(port: Port, image: ImageInput) -> SegmentationOutput | None:
         )
     if port.dtype not in _FLOATS or len(shape) != 4:
         return None
-    # A tie (32x32 with 32 classes) goes to the layout of the input.
+    # The layout whose grid has the picture's shape; a tie goes to the layout of the input.
     layouts: tuple[Layout, ...] = ("nchw", "nhwc") if image.layout == "nchw" else ("nhwc", "nchw")
+    fitting = []
     for layout in layouts:
         channels, rows, columns = (
             (shape[1], shape[2], shape[3]) if layout == "nchw" else (shape[3], shape[1], shape[2])
         )
         if channels and 2 <= channels <= VOID_ID and _same_grid(rows, columns, image):
-            return SegmentationOutput(
-                port.name, port.dtype, "logits", layout, channels, rows or 0, columns or 0
+            assert rows is not None
+            assert columns is not None
+            found = SegmentationOutput(
+                port.name, port.dtype, "logits", layout, channels, rows, columns
             )
-    return None
+            fitting.append((abs(columns * image.height - rows * image.width), found))
+    return min(fitting, key=lambda fit: fit[0])[1] if fitting else None
 
 
 def _same_grid(rows: int | None, columns: int | None, image: ImageInput) -> bool:
@@ -231,5 +235,6 @@ def _same_grid(rows: int | None, columns: int | None, image: ImageInput) -> bool
         return False
     if rows < 2 and image.height > 32:  # a pooled feature, not a map
         return False
-    step = image.height / rows
-    return abs(columns * step - image.width) <= 1.5 * step
+    # One row more or less is rounding, and so are the columns that go with it.
+    per_row = image.width / image.height
+    return per_row * (rows - 1) - 1 <= columns <= per_row * (rows + 1) + 1

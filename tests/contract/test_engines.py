@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import queue
 import threading
 import weakref
@@ -17,7 +16,6 @@ import pytest
 from rtseg.engines.engine import Engine, Handle
 from rtseg.engines.errors import EngineError
 from rtseg.engines.registry import open_engine
-from tests.data import shared_data
 from tests.engines.networks import (
     TinyNet,
     assert_labels_of,
@@ -25,6 +23,7 @@ from tests.engines.networks import (
     random_frames,
     upsample,
 )
+from tests.engines.reference import MEHTA, reference_network
 
 BACKENDS = ["openvino", "onnxruntime"]
 NETWORKS = ["ours", "foreign", "foreign-nhwc", "reference"]
@@ -47,25 +46,7 @@ def network(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         return TinyNet(dynamic=("n",)).save(tmp_path / "foreign.onnx")
     if request.param == "foreign-nhwc":
         return TinyNet(layout="nhwc", end="nhwc").save(tmp_path / "nhwc.onnx")
-    return reference_network("espnet-mehta-q8-1024x512.onnx", tmp_path)
-
-
-def reference_network(name: str, folder: Path) -> Path:
-    """Link a reference network beside the note that says how to feed it."""
-    path = folder / name
-    path.symlink_to(shared_data("weights", name))
-    note: dict[str, Any] = {"classes": "cityscapes", "use_channels": 19, "bgr": False}
-    if "mehta" in name:
-        note |= {
-            "mean": [value / 255 for value in (72.3923, 82.9089, 73.1584)],
-            "std": [45.3192, 46.1529, 44.9148],
-            "scale": 255,
-            "bgr": True,
-        }
-    else:
-        note |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    (folder / f"{name}.json").write_text(json.dumps(note))
-    return path
+    return reference_network(MEHTA, tmp_path)
 
 
 @pytest.fixture

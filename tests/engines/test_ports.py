@@ -67,6 +67,8 @@ def test_a_fixed_size_cannot_be_changed() -> None:
         ([Port("y", "int64", (1, 512, 1024))], ("y", "labels", "nchw", 0)),
         ([Port("y", "int32", (1, 1, 128, 256))], ("y", "labels", "nchw", 0)),
         ([Port("y", "uint8", (1, 512, 1024, 1))], ("y", "labels", "nchw", 0)),
+        ([Port("y", F, (1, 8, 33, 65))], ("y", "logits", "nchw", 8)),  # rounded up
+        ([Port("y", F, (1, 8, 15, 31))], ("y", "logits", "nchw", 8)),  # rounded down
         (  # auxiliary heads: the finest grid
             [Port("a", F, (1, 19, 64, 128)), Port("b", F, (1, 19, 128, 256))],
             ("b", "logits", "nchw", 19),
@@ -88,6 +90,16 @@ def test_a_fixed_size_cannot_be_changed() -> None:
 def test_the_segmentation_output(ports: list[Port], expected: tuple[str, str, str, int]) -> None:
     found = choose_output(ports, IMAGE)
     assert (found.name, found.kind, found.layout, found.channels) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"), [((1, 5, 5, 4), "nhwc"), ((1, 4, 5, 5), "nchw"), ((1, 5, 5, 5), "nchw")]
+)
+def test_the_layout_whose_grid_is_the_pictures_is_taken(
+    shape: tuple[int, ...], layout: str
+) -> None:
+    image = ImageInput("image", F, "nchw", 5, 5)
+    assert choose_output([Port("y", F, shape)], image).layout == layout
 
 
 @pytest.mark.parametrize(
