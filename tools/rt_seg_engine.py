@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -42,8 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         commands = {"build": build, "info": _info, "list": _list, "bench": _bench}
         commands[options.command](options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever reads us has enough, as in "info FILE | head"
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains when it ends
+        return 0
     except (EngineError, CalibrationError) as error:
         if options.debug:
             raise
@@ -228,12 +233,15 @@ def _measure(engine: Engine, warmup: int, count: int) -> dict[str, Any]:
         engine.result(handle)
         latency_ms.append((time.perf_counter() - began) * 1e3)
         compute_ms.append(handle.timing.infer_ms if handle.timing else float("nan"))
+    cpu_s = time.process_time()
     loaded_ms, elapsed_s = _flood(engine, frames, count)
+    cpu_s = time.process_time() - cpu_s
     return {
         "latency_ms": _summary(latency_ms),
         "compute_ms": _summary(compute_ms),
         "compute_loaded_ms": _summary(loaded_ms),
         "throughput_fps": count / elapsed_s,
+        "cpu_ms_a_frame": cpu_s * 1e3 / count,
     }
 
 
@@ -278,7 +286,8 @@ def _report(record: dict[str, Any]) -> str:
         lines.append(f"{title:<36}" + "".join(f"{record[key][column]:9.2f}" for column in columns))
     lines += [
         "",
-        f"throughput, {record['requests']} in flight: {record['throughput_fps']:.1f} frames/s",
+        f"throughput, {record['requests']} in flight: {record['throughput_fps']:.1f} frames/s, "
+        f"{record['cpu_ms_a_frame']:.1f} CPU-ms a frame",
         "",
         "Inside the clocks: normalisation, network, upsampling, argmax, batch 1. Latency also has "
         "handing over and fetching. Outside: decode, resize, drawing, encode.",
