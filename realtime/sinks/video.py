@@ -54,13 +54,17 @@ FORMATS: dict[str, tuple[str, dict[str, str]]] = {
 }
 """Containers by suffix, with FFmpeg's name and options."""
 
+MAX_HELD = 4096
+"""How many packets of sound may wait for their picture, where a file has all its sound first."""
+
 
 class VideoFileSink(Sink):
     """Writes a video file that plays up to the last second whatever happens.
 
     Time stamps are the source's own ticks (variable frame rates too; Matroska rounds to
     milliseconds), the last frame lasts as long as it did in the source, and sound and
-    subtitles are copied where the container takes them.
+    subtitles are copied where the container takes them; of a run that is stopped early, up to
+    the end of the last picture.
 
     Args:
         path: the file (its suffix says the container), a directory (the file is then
@@ -88,6 +92,8 @@ class VideoFileSink(Sink):
         self._time_base = Fraction(1, 90000)
         self._last_pts: int | None = None
         self._ticks: dict[int, int] = {}
+        self._held: list[Packet] = []
+        self._end_s = Fraction(0)
         self._encoding = False
         self._warned: set[str] = set()
 
@@ -168,10 +174,11 @@ class VideoFileSink(Sink):
             coder.color_trc = picture.color_trc
             coder.color_primaries = picture.color_primaries
         picture = self._timed(item.frame, picture)
+        self._held += passthrough.copy(item.frame.packets)
         try:
-            self._mux(container, passthrough.copy(item.frame.packets))
             self._mux(container, self._finished(stream.encode(picture)))
             self._encoding = True
+            self._mux(container, self._due())
         except (OSError, ValueError) as error:  # av.error.FFmpegError is an OSError or a ValueError
             raise self._failed(error) from error
 
@@ -180,8 +187,9 @@ class VideoFileSink(Sink):
         container, _, passthrough = self._parts()
         if not self._encoding:
             return  # no frame came: there will be no file
+        held, self._held = self._held, []
         try:
-            self._mux(container, passthrough.copy(packets))
+            self._mux(container, held + passthrough.copy(packets))
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
 
@@ -216,6 +224,7 @@ class VideoFileSink(Sink):
             self._warn_once("%s: time stamps of the source do not rise; corrected", self.name)
             pts = self._last_pts + 1
         self._ticks[pts] = self._duration(frame, pts)
+        self._end_s = (pts + self._ticks[pts]) * self._time_base
         self._last_pts = pts
         if (picture.pts, picture.time_base) == (pts, self._time_base):
             return picture
@@ -235,6 +244,22 @@ class VideoFileSink(Sink):
             return pts - self._last_pts
         fps = (self._context.source.fps if self._context else None) or DEFAULT_FPS
         return max(1, round(1 / fps / self._time_base))
+
+    def _due(self) -> list[Packet]:
+        """Return the sound that begins before the last picture ends; the rest waits.
+
+        Files are read ahead in their sound, so a run that is stopped would otherwise end with
+        sound and no picture.
+        """
+        due: list[Packet] = []
+        rest: list[Packet] = []
+        for packet in self._held:
+            begin = packet.pts if packet.pts is not None else packet.dts
+            early = begin is None or begin * packet.time_base < self._end_s
+            (due if early else rest).append(packet)
+        surplus = max(0, len(rest) - MAX_HELD)
+        self._held = rest[surplus:]
+        return due + rest[:surplus]
 
     def _finished(self, packets: Iterable[Packet]) -> Iterable[Packet]:
         for packet in packets:

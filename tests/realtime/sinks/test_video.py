@@ -155,6 +155,29 @@ def test_two_sound_tracks_and_subtitles(tmp_path, suffix, caplog):
         assert all("left out subtitle track" in text and "mov_text, eng" in text for text in said)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_run_that_is_stopped_has_no_sound_after_its_picture(tmp_path, suffix):
+    """The source read two seconds of sound ahead; only one second of picture was written."""
+    source = make_video(tmp_path / "in.mp4", frames=75, audio=True)
+    with av.open(str(source)) as file:
+        sound = file.streams.audio[0]
+        packets = tuple(packet for packet in file.demux(sound) if packet.size)
+        assert len(packets) > 130
+        for name, whole in ((f"part{suffix}", False), (f"whole{suffix}", True)):
+            with VideoFileSink(tmp_path / name) as sink:
+                sink.open(context(passthrough=(sound,)))
+                for item in rendered(25):
+                    ahead = packets if item.frame.index == 0 else ()
+                    sink.write(replace(item, frame=replace(item.frame, packets=ahead)))
+                if whole:
+                    sink.write_packets(())
+    (part,) = read(tmp_path / f"part{suffix}").packets.values()
+    (everything,) = read(tmp_path / f"whole{suffix}").packets.values()
+    assert len(everything) == len(packets)
+    assert part == everything[: len(part)]
+    assert Fraction(9, 10) < max(time for time, _ in part) < 1
+
+
 def test_no_audio(tmp_path):
     source = make_video(tmp_path / "in.mp4", frames=10, audio=True)
     transcode(source, tmp_path / "out.mp4", options=EncodeOptions(audio=False))
