@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,8 +242,8 @@ class _Exporter:
     _spatialdropout2d = _dropout
 
     def _resize(self, step: Step, name: str, sources: list[str]) -> str:
-        source = self.size_of(step.inputs[0])
-        return self.resize(name, sources[0], source, (step.layer.height, step.layer.width))
+        source, target = self.size_of(step.inputs[0]), (step.layer.height, step.layer.width)
+        return sources[0] if source == target else self.resize(name, sources[0], source, target)
 
     def resize(self, name: str, source: str, size: tuple[int, int], target: tuple[int, int]) -> str:
         scales = [1.0, 1.0, *(upscale_factor(a, b) for a, b in zip(size, target, strict=True))]
@@ -367,7 +368,8 @@ def export_onnx(model: keras.Model, path: str | Path, **options: Any) -> Path:
         partial.write_bytes(data)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise ModelError(
             f"cannot write {path}: {error.strerror or error}", reason="NO_SPACE"
         ) from error

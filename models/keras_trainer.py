@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ class TwoRateAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable."""
-        if variable.path.startswith(_ENCODER):
+        # TensorFlow hands its own variable in, which has a name but no path.
+        if getattr(variable, "path", variable.name).startswith(_ENCODER):
             learning_rate = learning_rate * self.encoder_factor
         super().update_step(gradient, variable, learning_rate)
 
@@ -161,7 +163,8 @@ class KerasTrainer:
             np.savez(partial, **arrays)
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise ModelError(
                 f"cannot write checkpoint {path}: {error.strerror or error}; "
                 "the one before is untouched",

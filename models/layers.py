@@ -146,11 +146,12 @@ def separable(x: Any, filters: int, name: str, *, activation: Activation = "relu
 
 
 def resize_like(x: Any, reference: Any, name: str) -> Any:
-    """Resize ``x`` to the rows and columns of ``reference``; a no-op when equal."""
-    height, width = int(reference.shape[1]), int(reference.shape[2])
-    if (int(x.shape[1]), int(x.shape[2])) == (height, width):
-        return x
-    return Resize(height, width, name=name)(x)
+    """Resize ``x`` to the rows and columns of ``reference``.
+
+    The layer is there even where the sizes agree: Keras stores weights in the order of
+    the layers, which must not depend on the input size.
+    """
+    return Resize(int(reference.shape[1]), int(reference.shape[2]), name=name)(x)
 
 
 def pool_to_bins(x: Any, bins: int, name: str) -> Any:

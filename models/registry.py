@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtseg.models.errors import ModelError, missing_package
@@ -57,11 +59,14 @@ def load_weights(model: keras.Model, path: str) -> None:
     Raises:
         ModelError: the file is missing, damaged or of another network.
     """
+    if not Path(path).is_file():
+        raise ModelError(f"no such weights file: {path}", reason="NOT_FOUND")
     try:
-        model.load_weights(path)
-    except FileNotFoundError as error:
-        raise ModelError(f"no such weights file: {path}", reason="NOT_FOUND") from error
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns when it leaves layers at random.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         raise ModelError(
             f"{path} does not fit {model.name}: {str(error).splitlines()[0]}",
             reason="BAD_WEIGHTS",

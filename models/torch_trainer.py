@@ -12,6 +12,7 @@ import ctypes
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,7 +221,8 @@ class TorchTrainer:
             torch.save(state, partial)
             os.replace(partial, path)
         except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise ModelError(
                 f"cannot write checkpoint {path}: {str(error).splitlines()[0]}; "
                 "the one before is untouched",

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rtseg.models.config import Phase, SourceConfig, TrainConfig, config_from_json, read_config
+from rtseg.models.errors import ModelError
+
+MINIMAL = {"network": "espnet-lite", "sources": [{"root": "a", "share": 1}]}
+
+
+def test_the_shipped_configuration_is_whole() -> None:
+    config = read_config("espnet-lite")
+    assert config.network == "espnet-lite"
+    assert config.validation is not None
+    assert config.validation.split == "val"
+    assert all(source.split == "train" for source in config.sources)
+
+
+def test_json_and_back() -> None:
+    config = config_from_json(json.dumps(MINIMAL))
+    assert config_from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nonsense": 1}, "unknown option 'nonsense'. Allowed: network"),
+        ({"sources": []}, "at least one"),
+        ({"sources": [{"root": "a", "share": 0}]}, "above 0"),
+        ({"sources": [{"root": "a", "share": 1, "kind": "kitti"}]}, "cityscapes, camvid"),
+        ({"phases": [{"until": 0.5, "crop": 64, "batch": 2}]}, "end at 1"),
+        ({"phases": [{"until": 1.0, "crop": 100, "batch": 2}]}, "multiple of 32"),
+        ({"steps": 0}, "above 0"),
+        ({"ema": 1.0}, "below 1"),
+        ({"augment": {"colour": 1}}, "unknown option 'colour'"),
+        ({"sources": ["a"]}, "expected an object"),
+    ],
+)
+def test_bad_values_say_what_is_allowed(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        config_from_json(json.dumps({**MINIMAL, **change}))
+    assert caught.value.reason == "BAD_CONFIG"
+
+
+def test_no_json_and_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is no JSON"):
+        config_from_json("{")
+    with pytest.raises(ModelError, match=r"shipped ones: .*espnet-lite") as caught:
+        read_config(tmp_path / "none.json")
+    assert caught.value.reason == "NOT_FOUND"
+
+
+def test_phases_and_rate() -> None:
+    config = TrainConfig(
+        "espnet-lite",
+        (SourceConfig("a", 1),),
+        phases=(Phase(0.5, 64, 4), Phase(1.0, 96, 2)),
+        warmup=10,
+    )
+    assert config.phase_at(0.0).crop == 64
+    assert config.phase_at(0.5).crop == 96
+    assert config.phase_at(1.0).crop == 96
+    assert config.rate_at(0.0, 0) == pytest.approx(0.1)
+    assert config.rate_at(0.5, 500) == pytest.approx(0.5**0.9)
+    assert config.rate_at(1.0, 1000) == 0.0

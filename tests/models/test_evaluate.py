@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from rtseg.calibration.camvid import find_camvid, to_cityscapes_table
+from rtseg.calibration.cityscapes import find_samples, read_label
+from rtseg.models.errors import ModelError
+from rtseg.models.evaluate import (
+    as_text,
+    engine_predictor,
+    find_data,
+    judge,
+    keras_predictor,
+    logits_predictor,
+    nearest,
+    upsample_argmax,
+)
+from tests.models.scenes import write_camvid, write_cityscapes
+
+
+def test_a_perfect_predictor_scores_one(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path, "val", count=2, label_size=(512, 256))
+    samples = find_data(tmp_path, "val", "cityscapes")
+    answers = iter([read_label(s) for s in samples])
+    table, result = judge(lambda image, size: np.minimum(next(answers), 18), samples)
+    assert result.mean_iou == result.pixel_accuracy == 1.0
+    assert as_text(table, result).splitlines()[-2].split() == ["mIoU", "100.00"]
+
+
+def test_camvid_is_judged_in_its_own_classes(tmp_path: Path) -> None:
+    write_camvid(tmp_path, "val")
+    samples = find_camvid(tmp_path, "val")
+
+    def predict(image: Any, size: tuple[int, int]) -> Any:
+        # The scene's image shows its class id; bicyclist is seen as a rider.
+        guess = to_cityscapes_table()[image[:, :, 0]]
+        guess[image[:, :, 0] == 10] = 12
+        return np.minimum(guess, 18)
+
+    table, result = judge(predict, samples, "camvid")
+    assert len(table) == 11
+    assert result.mean_iou == 1.0
+
+
+def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Allowed: cityscapes, camvid"):
+        find_data(tmp_path, "val", "kitti")
+
+
+def test_upsampled_logits_equal_the_plain_way() -> None:
+    logits = np.random.default_rng(0).normal(size=(5, 6, 8)).astype(np.float32)
+    planes = [cv2.resize(p, (32, 24), interpolation=cv2.INTER_LINEAR) for p in logits]
+    assert np.array_equal(upsample_argmax(logits, (24, 32)), np.stack(planes).argmax(0))
+
+
+def test_nearest_mixes_nothing() -> None:
+    labels = np.array([[0, 18], [3, 255]], np.uint8)
+    big = nearest(labels, (4, 6))
+    assert np.array_equal(big, np.repeat(np.repeat(labels, 2, 0), 3, 1))
+
+
+def test_the_three_ways_agree(tmp_path: Path) -> None:
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
+    from rtseg.models.export import export_onnx
+    from rtseg.models.registry import build
+
+    write_cityscapes(tmp_path, "val", count=1)
+    image_path = find_samples(tmp_path, "val")[0].image
+    image = np.asarray(cv2.imread(str(image_path))[:, :, ::-1])
+    model = build("espnet-lite", 64, 64)
+    path = export_onnx(model, tmp_path / "net-64x64.onnx")
+    size = (64, 64)
+    first = keras_predictor(model)(image, size)
+    second = logits_predictor(path)(image, size)
+    with engine_predictor(path, backend="onnxruntime") as predict:
+        third = predict(image, size)
+    assert (first == second).mean() > 0.999
+    assert (first == third).mean() > 0.99
+
+
+def test_only_our_files_can_be_cut(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
+    with pytest.raises(ModelError, match="no such file") as caught:
+        logits_predictor(tmp_path / "none.onnx")
+    assert caught.value.reason == "NOT_FOUND"
+    (tmp_path / "bad.onnx").write_bytes(b"\x00\x01")
+    with pytest.raises(ModelError, match="no upsampling to cut off"):
+        logits_predictor(tmp_path / "bad.onnx")

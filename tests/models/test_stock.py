@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtseg.calibration.errors import CalibrationError
+from rtseg.engines.labels import CITYSCAPES
+from rtseg.models.augment import draw_view
+from rtseg.models.config import AugmentConfig, SourceConfig
+from rtseg.models.errors import ModelError
+from rtseg.models.stock import (
+    BatchLoader,
+    Stock,
+    class_weights,
+    draw_sample,
+    load_stock,
+    smooth_label,
+)
+from tests.models.scenes import scene, write_camvid, write_cityscapes
+
+STILL = AugmentConfig(
+    brightness=0, contrast=0, saturation=0, hue=0, blur=0, jpeg=0, noise=0, scale=(0.6, 1.8)
+)
+
+
+def make_stock(root: Path) -> Stock:
+    write_cityscapes(root / "city", count=3, image_size=(1024, 512), label_size=(1024, 512))
+    write_camvid(root / "camvid")
+    sources = [SourceConfig("city", 3), SourceConfig("camvid", 1, kind="camvid")]
+    return load_stock(sources, root)
+
+
+@pytest.mark.parametrize("label_width", [128, 256, 1024])
+def test_image_and_label_stay_together(label_width: int) -> None:
+    """The label of a view is the class whose colour the view shows, whatever the geometry."""
+    palette = np.array(CITYSCAPES.palette, np.int16)
+    image, _ = scene(3, 512, 256)
+    _, label = scene(3, 512, 256)
+    step = max(1, 512 // label_width)
+    label = label[step // 2 :: step, step // 2 :: step]
+    if label_width > 512:
+        label = np.repeat(np.repeat(label, 2, 0), 2, 1)
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        view, target = draw_view(image, label, rng, STILL, nominal=256, crop=192, sharp=True)
+        shown = np.abs(view[:, :, None].astype(np.int16) - palette).sum(-1)
+        inside = target != 255
+        right = np.take_along_axis(
+            shown, np.where(inside, target, 0)[:, :, None].astype(np.int64), 2
+        )[:, :, 0]
+        # Only edges may differ, where colours mix.
+        assert (right[inside] < 30).mean() > 0.9, seed
+
+
+def test_a_view_depends_on_its_number_alone(tmp_path: Path) -> None:
+    stock = make_stock(tmp_path)
+    assert len(stock) == 5
+    config = AugmentConfig()
+    first = draw_sample(stock, 17, 4, config, 128, 64)
+    draw_sample(stock, 18, 4, config, 128, 64)
+    again = draw_sample(stock, 17, 4, config, 128, 64)
+    other = draw_sample(stock, 17, 5, config, 128, 64)
+    assert np.array_equal(first[0], again[0])
+    assert np.array_equal(first[1], again[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_shares_are_drawn(tmp_path: Path) -> None:
+    stock = make_stock(tmp_path)
+    assert stock.shares.tolist() == [0.75, 0.25]
+    assert stock.frequencies.sum() == pytest.approx(1.0)
+
+
+def test_the_loader_resumes_in_the_same_place(tmp_path: Path) -> None:
+    stock = make_stock(tmp_path)
+
+    def batches(start: int, count: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+        with BatchLoader(
+            stock, AugmentConfig(), seed=1, nominal=128, size=lambda: (2, 64), start=start
+        ) as loader:
+            return [batch.images for batch, _ in zip(loader, range(count), strict=False)]
+
+    whole, tail = batches(0, 4), batches(4, 2)
+    assert np.array_equal(whole[2], tail[0])
+    assert np.array_equal(whole[3], tail[1])
+
+
+def test_an_error_in_the_loader_reaches_the_caller(tmp_path: Path) -> None:
+    def size() -> tuple[int, int]:
+        raise RuntimeError("no size")
+
+    loader = BatchLoader(make_stock(tmp_path), AugmentConfig(), seed=1, nominal=128, size=size)
+    with pytest.raises(RuntimeError, match="no size"), loader as running:
+        next(iter(running))
+
+
+def test_class_weights_average_one_and_are_capped() -> None:
+    frequencies = np.array([0.7, 0.25, 0.05 - 1e-7, 1e-7, 0.0])
+    weights = class_weights(frequencies, cap=3.0)
+    assert (weights * frequencies).sum() == pytest.approx(1.0, abs=1e-3)
+    assert weights.max() <= 3.0
+    assert (np.diff(weights) >= 0).all()
+    assert weights[4] == 3.0
+
+
+def test_smoothing_keeps_classes_and_large_areas() -> None:
+    label = np.zeros((8, 8), np.uint8)
+    label[:, 4:] = 255
+    big = smooth_label(label)
+    assert big.shape == (16, 16)
+    assert (big[:, :7] == 0).all()
+    assert (big[:, 9:] == 255).all()
+
+
+def test_bad_sources(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="at least one"):
+        load_stock([], tmp_path)
+    with pytest.raises(CalibrationError, match="no such data set folder"):
+        load_stock([SourceConfig("missing", 1)], tmp_path)
+    with pytest.raises(ModelError, match="Allowed: cityscapes, camvid"):
+        load_stock([SourceConfig("x", 1, kind="kitti")], tmp_path)

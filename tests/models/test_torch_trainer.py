@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rtseg.models.config import Phase, SourceConfig, TrainConfig
+from rtseg.models.errors import ModelError
+from rtseg.models.registry import build
+
+torch = pytest.importorskip("torch", reason="the accelerated trainer needs torch")
+pytest.importorskip("keras", reason="needs the extra 'train'")
+
+CONFIG = TrainConfig(
+    "espnet-lite",
+    (SourceConfig("none", 1),),
+    size=64,
+    phases=(Phase(1.0, 64, 2),),
+    warmup=1,
+    imagenet=False,
+)
+
+
+def data(seed: int = 0) -> tuple[Any, Any]:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
+    labels = rng.integers(0, 19, (2, 64, 64), np.uint8)
+    labels[:, :5] = 255
+    return images, labels
+
+
+def trainer() -> Any:
+    import keras
+
+    from rtseg.models.torch_trainer import TorchTrainer
+
+    keras.utils.set_random_seed(3)
+    return TorchTrainer(lambda h, w: build("espnet-lite", h, w), CONFIG, np.ones(19, np.float32))
+
+
+@pytest.mark.parametrize("name", ["espnet-lite", "espnet-s0"])
+def test_the_twin_computes_what_keras_computes(name: str) -> None:
+    from rtseg.models.torch_twin import TorchTwin
+
+    model = build(name, 64, 96)
+    twin = TorchTwin(model).eval()
+    x = np.random.default_rng(0).uniform(0, 255, (2, 64, 96, 3)).astype(np.float32)
+    with torch.no_grad():
+        ours = twin(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    theirs = np.asarray(model.predict(x, verbose=0)).transpose(0, 3, 1, 2)
+    assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
+
+
+def test_weights_survive_the_way_there_and_back() -> None:
+    from rtseg.models.torch_twin import TorchTwin
+
+    model = build("espnet-s0", 32, 32)
+    before = [w.copy() for w in model.get_weights()]
+    twin = TorchTwin(model)
+    other = build("espnet-s0", 64, 64)
+    twin.copy_to(other)
+    for a, b in zip(before, other.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
+def test_the_depthwise_gradient_is_right(kernel: int, stride: int) -> None:
+    from rtseg.models.torch_twin import _Depthwise
+
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 12, 12, requires_grad=True)
+    weight = torch.randn(8, 1, kernel, kernel, requires_grad=True)
+    grads = []
+    for run in (
+        lambda: _Depthwise.apply(x, weight, stride, kernel // 2),
+        lambda: torch.nn.functional.conv2d(x, weight, None, stride, kernel // 2, 1, 8),
+    ):
+        y = run()
+        grads.append((y, *torch.autograd.grad((y * y).sum(), (x, weight))))
+    for ours, theirs in zip(*grads, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_all_phases_together_are_the_full_size_loss() -> None:
+    from rtseg.models.torch_trainer import phase_loss
+
+    torch.manual_seed(1)
+    logits = torch.randn(2, 19, 6, 7)
+    labels = torch.randint(0, 19, (2, 24, 28))
+    ones = torch.ones(19)
+    phases = [
+        phase_loss(logits, labels, phase, ones) for phase in itertools.product(range(4), repeat=2)
+    ]
+    full = torch.nn.functional.interpolate(logits, (24, 28), mode="bilinear", align_corners=False)
+    expected = torch.nn.functional.cross_entropy(full, labels)
+    assert torch.stack(phases).mean() == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_void_pixels_teach_nothing() -> None:
+    from rtseg.models.torch_trainer import phase_loss
+
+    logits = torch.randn(1, 19, 4, 4, requires_grad=True)
+    labels = torch.full((1, 16, 16), 255)
+    labels[0, 0, 0] = 3
+    phase_loss(logits, labels, (0, 0), torch.ones(19)).backward()
+    assert logits.grad is not None
+    assert logits.grad[0, :, 0, 0].abs().sum() > 0
+    assert logits.grad[0, :, 2:, 2:].abs().sum() == 0
+
+
+def test_it_learns_and_resumes_exactly(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    straight = trainer()
+    losses = [straight.train_step(*data(), 1.0) for _ in range(2)]
+    straight.save(tmp_path / "checkpoint.pt")
+    losses += [straight.train_step(*data(), 1.0) for _ in range(2)]
+    assert losses[-1] < losses[0]
+    resumed = trainer()
+    resumed.load(tmp_path / "checkpoint.pt")
+    assert resumed.step_count == 2
+    again = [resumed.train_step(*data(), 1.0) for _ in range(2)]
+    assert again == pytest.approx(losses[2:], rel=1e-3)
+    a, b = straight.averaged_model(), resumed.averaged_model()
+    for left, right in zip(a.get_weights(), b.get_weights(), strict=True):
+        assert np.allclose(left, right, rtol=1e-2, atol=1e-3)
+    labels = resumed.predict(data()[0], (32, 32))
+    assert labels.shape == (2, 32, 32)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
+    run = trainer()
+    images, labels = data()
+    labels[:] = 255
+    before = [w.copy() for w in run.averaged_model().get_weights()]
+    with pytest.raises(ModelError, match="the loss became nan at step 0") as caught:
+        run.train_step(images, labels, 1.0)
+    assert caught.value.reason == "NAN_LOSS"
+    for a, b in zip(before, run.averaged_model().get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_checkpoints_that_cannot_be_written_or_read(tmp_path: Path) -> None:
+    run = trainer()
+    with pytest.raises(ModelError, match="cannot write checkpoint") as caught:
+        run.save(tmp_path / "absent" / "checkpoint.pt")
+    assert caught.value.reason == "NO_SPACE"
+    (tmp_path / "checkpoint.pt").write_bytes(b"half")
+    with pytest.raises(ModelError, match="cannot resume from") as caught:
+        run.load(tmp_path / "checkpoint.pt")
+    assert caught.value.reason == "BAD_WEIGHTS"

@@ -1,0 +1,151 @@
+"""The loop around a trainer, with a trainer that only counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rtseg.calibration.errors import CalibrationError
+from rtseg.models.config import Phase, SourceConfig, TrainConfig
+from rtseg.models.errors import ModelError
+from rtseg.models.train import Run, check_folder
+from tests.models.scenes import write_cityscapes
+
+CONFIG = TrainConfig(
+    "espnet-lite",
+    (SourceConfig("city", 1),),
+    size=64,
+    phases=(Phase(0.5, 32, 2), Phase(1.0, 64, 2)),
+    steps=6,
+    validation=SourceConfig("city", 1, split="val"),
+    validation_images=2,
+    checkpoint_minutes=60,
+)
+
+
+class CountingTrainer:
+    """Says road everywhere, remembers what it was given."""
+
+    name = "counting"
+    suffix = ".json"
+
+    def __init__(self, loss: float = 1.0) -> None:
+        self.step_count, self.loss = 0, loss
+        self.rates: list[float] = []
+        self.crops: list[int] = []
+
+    def train_step(
+        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], rate: float
+    ) -> float:
+        if not np.isfinite(self.loss):
+            raise ModelError("the loss became nan", reason="NAN_LOSS")
+        self.rates.append(rate)
+        self.crops.append(images.shape[1])
+        self.step_count += 1
+        return self.loss
+
+    def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        return np.zeros((len(images), *size), np.uint8)
+
+    def averaged_model(self) -> Any:
+        class Model:
+            def save_weights(self, path: Path) -> None:
+                path.write_text("weights")
+
+        return Model()
+
+    def save(self, path: Path) -> None:
+        path.with_name("trainer.state").write_text(str(self.step_count))
+        path.write_text("{}")
+
+    def load(self, path: Path) -> None:
+        self.step_count = int(path.with_name("trainer.state").read_text())
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Path:
+    write_cityscapes(tmp_path / "city", "train")
+    write_cityscapes(tmp_path / "city", "val", count=2, city="taka")
+    return tmp_path
+
+
+def make(
+    data_root: Path, config: TrainConfig = CONFIG, folder: str = "run", loss: float = 1.0
+) -> tuple[Run, CountingTrainer, list[str]]:
+    lines: list[str] = []
+    trainer = CountingTrainer(loss)
+    run = Run(config, data_root / folder, data_root, lambda weights: trainer, say=lines.append)
+    return run, trainer, lines
+
+
+def test_a_run_follows_its_schedule(data_root: Path) -> None:
+    run, trainer, lines = make(data_root)
+    run.train()
+    assert trainer.step_count == 6
+    assert trainer.rates == sorted(trainer.rates[:1]) + trainer.rates[1:]
+    assert trainer.rates[-1] < CONFIG.rate_at(0.5, 1000)
+    assert set(trainer.crops) == {32, 64}
+    assert (run.folder / "average.weights.h5").read_text() == "weights"
+    assert any("mIoU" in line for line in lines)
+    records = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert "miou" in records[-1]
+
+
+def test_a_run_resumes_where_it_stopped(data_root: Path) -> None:
+    short = dataclasses.replace(CONFIG, steps=6)
+    run, _, _ = make(data_root, short)
+    run.progress.step = 3
+    run.trainer.step_count = 3
+    run.checkpoint()
+    again, trainer, lines = make(data_root, short)
+    assert again.resume()
+    assert "resumed at step 3" in lines
+    again.train()
+    assert trainer.step_count == 6
+    assert len(trainer.rates) == 3
+
+
+def test_a_fresh_folder_has_nothing_to_resume(data_root: Path) -> None:
+    run, _, _ = make(data_root)
+    assert not run.resume()
+
+
+def test_a_run_in_use_is_not_overwritten(data_root: Path) -> None:
+    run, _, _ = make(data_root)
+    run.checkpoint()
+    with pytest.raises(ModelError, match="--resume continues it"):
+        check_folder(run.folder, resume=False)
+    check_folder(run.folder, resume=True)
+    with pytest.raises(ModelError, match="another configuration") as caught:
+        make(data_root, dataclasses.replace(CONFIG, steps=7))
+    assert caught.value.reason == "BAD_CONFIG"
+
+
+def test_a_lost_loss_keeps_the_checkpoint(data_root: Path) -> None:
+    run, _, _ = make(data_root)
+    run.checkpoint()
+    before = sorted(p.name for p in run.folder.iterdir())
+    broken, _, _ = make(data_root, loss=float("nan"))
+    with pytest.raises(ModelError, match="became nan") as caught:
+        broken.train()
+    assert caught.value.reason == "NAN_LOSS"
+    assert sorted(p.name for p in run.folder.iterdir()) == before
+
+
+def test_an_unwritable_folder_is_one_line(data_root: Path) -> None:
+    (data_root / "file").write_text("")
+    with pytest.raises(ModelError, match="cannot write") as caught:
+        make(data_root, folder="file/run")
+    assert caught.value.reason == "NO_SPACE"
+
+
+def test_missing_data_is_found_before_training(data_root: Path) -> None:
+    config = dataclasses.replace(CONFIG, sources=(SourceConfig("absent", 1),))
+    with pytest.raises(CalibrationError, match="no such data set folder"):
+        make(data_root, config)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rtseg.tools.rt_seg_model import main
+from tests.models.scenes import write_cityscapes
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in ("train", "evaluate", "export", "summary", "pseudo-label"):
+        assert command in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["train"],
+        ["evaluate", "x.onnx"],
+        ["train", "c", "--out", "o", "--steps", "-3"],
+        ["summary", "--size", "512"],
+    ],
+)
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("rt-seg-model:")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def test_failures_are_one_line_and_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "run")
+    assert main(["train", str(tmp_path / "none.json"), "--out", out]) == 1
+    assert "error: NOT_FOUND: cannot read configuration" in one_line(capsys)
+
+    assert main(["train", "espnet-lite", "--out", out, "--data", str(tmp_path)]) == 1
+    assert "NOT_FOUND: no such data set folder" in one_line(capsys)
+
+    assert main(["train", "espnet-lite", "--out", out, "--root", "moon=/x"]) == 1
+    assert "BAD_CONFIG: --root moon=/x: expected NAME=DIR" in one_line(capsys)
+
+    assert main(["evaluate", str(tmp_path / "x.onnx"), "--data", str(tmp_path / "no")]) == 1
+    assert "NOT_FOUND: no such data set folder" in one_line(capsys)
+
+    write_cityscapes(tmp_path / "city", "val", count=1)
+    assert main(["evaluate", str(tmp_path / "x.onnx"), "--data", str(tmp_path / "city")]) == 1
+    assert "NOT_FOUND" in one_line(capsys)
+
+
+def test_export_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "net.onnx"
+    target.write_text("mine")
+    assert main(["export", str(tmp_path / "w.weights.h5"), str(target)]) == 1
+    assert "-y replaces it" in one_line(capsys)
+    assert target.read_text() == "mine"
+
+
+def test_a_network_from_weights_to_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    from rtseg.models.registry import build
+
+    weights = tmp_path / "w.weights.h5"
+    build("espnet-lite", 64, 64).save_weights(weights)
+    target = tmp_path / "net-64x64-fp32.onnx"
+    assert main(["export", str(weights), str(target), "--size", "64x64"]) == 0
+    write_cityscapes(tmp_path / "city", "val", count=1)
+    capsys.readouterr()
+    root = str(tmp_path / "city")
+    assert main(["evaluate", str(target), "--data", root, "--json"]) == 0
+    by_engine = json.loads(capsys.readouterr().out.splitlines()[-1])
+    arguments = ["evaluate", str(weights), "--data", root, "--size", "64x64", "--json"]
+    assert main(arguments) == 0
+    by_keras = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert by_engine["images"] == by_keras["images"] == 1
+    assert by_engine["pixel_accuracy"] == pytest.approx(by_keras["pixel_accuracy"], abs=0.05)
+
+
+def test_summary_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    assert main(["summary", "espnet-lite", "--size", "64x64", "--json"]) == 0
+    (size,) = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert size["name"] == "espnet-lite"
+    assert size["macs"] > 10_000_000
+    assert main(["summary", "resnet"]) == 1
+    assert "Allowed: espnet-lite" in one_line(capsys)
