@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -98,14 +98,17 @@ class Segmenter:
         threads: int = 0,
         view: ViewOptions | None = None,
     ) -> None:
-        self._options = {
-            "path": None if engine is None else Path(engine),
-            "model": model,
-            "backend": backend,
-            "device": device,
-            "precision": precision,
-            "threads": threads,
-        }
+        from rtseg.engines.registry import open_engine
+
+        self._open = partial(
+            open_engine,
+            engine,
+            model=model,
+            backend=backend,
+            device=device,
+            precision=precision,
+            threads=threads,
+        )
         self._view = view or ViewOptions()
         self._engines: dict[str, Engine] = {}
         self._engine("latency")
@@ -231,10 +234,8 @@ class Segmenter:
         self._engines.clear()
 
     def _engine(self, mode: Literal["latency", "throughput"]) -> Engine:
-        from rtseg.engines.registry import open_engine
-
         if mode not in self._engines:
-            self._engines[mode] = open_engine(mode=mode, **self._options)
+            self._engines[mode] = self._open(mode=mode)
         return self._engines[mode]
 
     def __enter__(self) -> Segmenter:
