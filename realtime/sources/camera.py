@@ -70,5 +70,7 @@ def cameras() -> list[str]:
 def _exists(device: str) -> bool:
     try:
         return Path(device).exists()
+    except PermissionError:
+        return True  # opening it will say so
     except (OSError, ValueError):
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, now_ns
 from rtseg.realtime.sources.options import SourceOptions, exact
-from rtseg.realtime.sources.passthrough import Passthrough
+from rtseg.realtime.sources.passthrough import Passthrough, Window
 from rtseg.realtime.sources.probe import frame_rate
 from rtseg.realtime.sources.timeline import Timeline
 from rtseg.realtime.sources.upright import Turner
@@ -74,6 +75,8 @@ class FrameReader:
         # There a search by time may land behind its goal.
         self._without_index = container.format.name in ("mpegts", "mpeg")
         self._ready_packets: tuple[av.Packet[Any], ...] = ()
+        self._window = Window(Fraction(0))
+        self._window_shift: int | None = None
         self._since_s: Fraction | None = None
         self._until_s: Fraction | None = None
 
@@ -85,14 +88,18 @@ class FrameReader:
     def forget(self) -> None:
         """Count and time from 0 again, as if no frame had been read yet."""
         self._index = 0
-        self._timeline = Timeline(self._tick, frame_rate(self._video))
+        self._timeline.reset()
 
     def take_packets(self) -> tuple[av.Packet[Any], ...]:
         """Return the sound and subtitle packets read since the last frame."""
-        shift = self._timeline.shift
-        shift_s = None if shift is None else shift * self._tick
         ready, self._ready_packets = self._ready_packets, ()
-        return ready + self._sound.take(shift_s, self._since_s, self._until_s)
+        shift = self._timeline.shift
+        if shift is None or not self._sound.is_waiting:
+            return ready
+        if shift != self._window_shift:
+            self._window = Window(shift * self._tick, self._since_s, self._until_s)
+            self._window_shift = shift
+        return ready + self._sound.take(self._window)
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames of every lap.
@@ -111,24 +118,20 @@ class FrameReader:
 
     def _lap(self) -> Iterator[Frame]:
         timeline, tick = self._timeline, self._tick
-        begin: int | None = None
+        begun, until = False, sys.maxsize
         for raw, picture, decode_ms, captured_ns in self._wanted():
-            if begin is not None and self._until_s is not None:
-                at = timeline.at(raw)
-                if at * tick >= self._until_s:
-                    self._lap_end = at
-                    self._collect_sound()
-                    return
+            if begun and timeline.at(raw) >= until:
+                self._lap_end = timeline.at(raw)
+                self._collect_sound()
+                return
             pts = timeline.place(raw)
-            if begin is None:
-                begin = pts
-                # A first lap from the first frame keeps the packets before it: they prime
-                # the sound decoder.
-                self._since_s = pts * tick if self._start_s or pts else None
-                if self._duration_s is not None:
-                    self._until_s = pts * tick + self._duration_s
+            if not begun:
+                begun = True
+                until = self._begin_window(pts)
+            index = self._index
+            self._index += 1
             yield Frame(
-                index=self._index,
+                index=index,
                 video=self.turner.upright(picture),
                 pts=pts,
                 time_base=tick,
@@ -136,8 +139,18 @@ class FrameReader:
                 decode_ms=decode_ms,
                 packets=self.take_packets(),
             )
-            self._index += 1
         self._lap_end = timeline.last + timeline.step
+
+    def _begin_window(self, pts: int) -> int:
+        """Set which sound goes with a lap that begins at ``pts``; return where it ends."""
+        # A first lap from the first frame keeps the packets before it: they prime the
+        # sound decoder.
+        self._since_s = pts * self._tick if self._start_s or pts else None
+        self._window_shift = None
+        if self._duration_s is None:
+            return sys.maxsize
+        self._until_s = pts * self._tick + self._duration_s
+        return math.ceil(self._until_s / self._tick)
 
     def _wanted(self) -> Iterator[tuple[int, av.VideoFrame, float, int]]:
         """Yield the pictures from ``--start`` on, each with its raw timestamp."""

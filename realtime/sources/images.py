@@ -124,7 +124,6 @@ class ImageSource(Source):
     def _read(self, fps: Fraction) -> Iterator[Frame]:
         index, position = 0, -1
         first: int | None = None
-        turner = Turner()
         for lap in itertools.count(1):
             before = index
             for file in self._files:
@@ -134,7 +133,7 @@ class ImageSource(Source):
                 if stored is None:
                     continue
                 first = position if first is None else first
-                video = turner.upright(stored)
+                video = Turner().upright(stored)
                 done_ns = now_ns()
                 yield Frame(
                     index=index,

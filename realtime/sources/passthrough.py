@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +13,42 @@ if TYPE_CHECKING:
     import av
 
 
+@dataclass(frozen=True)
+class Window:
+    """Which part of the input's sound goes out, and when.
+
+    Attributes:
+        shift_s: seconds to take off each timestamp.
+        since_s: what begins earlier is dropped, in the output's seconds; None for nothing.
+        until_s: what begins at or after it is dropped, in the output's seconds; None for
+            nothing.
+    """
+
+    shift_s: Fraction
+    since_s: Fraction | None = None
+    until_s: Fraction | None = None
+
+
 class Passthrough:
     """Collects packets of the streams beside the picture, and shifts their timestamps.
 
     Attributes:
         streams: the streams whose packets come along.
-        end_s: where the sound handed out so far ends, in seconds of the output's time.
     """
 
     def __init__(self, streams: Sequence[av.stream.Stream]) -> None:
         self.streams = tuple(streams)
-        self.end_s = Fraction(0)
         self._waiting: list[av.Packet[Any]] = []
-        self._last_dts: dict[int, int] = {}
+        self._tracks = {
+            stream.index: _Track(stream.time_base or Fraction(1), stream.type == "audio")
+            for stream in streams
+        }
+
+    @property
+    def end_s(self) -> Fraction:
+        """Where the sound handed out so far ends, in seconds of the output's time."""
+        ends = (track.end * track.tick for track in self._tracks.values() if track.is_sound)
+        return max(ends, default=Fraction(0))
 
     def collect(self, packet: av.Packet[Any]) -> None:
         """Keep a packet until the next frame; what an edit list cuts away is left out."""
@@ -33,52 +59,47 @@ class Passthrough:
         """Drop what waits: it will be read again."""
         self._waiting.clear()
 
-    def take(
-        self,
-        shift_s: Fraction | None,
-        since_s: Fraction | None = None,
-        until_s: Fraction | None = None,
-    ) -> tuple[av.Packet[Any], ...]:
-        """Return what was collected, on the frames' time.
+    @property
+    def is_waiting(self) -> bool:
+        """Whether packets were collected since the last :meth:`take`."""
+        return bool(self._waiting)
 
-        Args:
-            shift_s: seconds to take off each timestamp; None drops everything.
-            since_s: what begins earlier is dropped, in the output's seconds.
-            until_s: what begins at or after it is dropped.
-        """
-        if not self._waiting:
-            return ()
+    def take(self, window: Window) -> tuple[av.Packet[Any], ...]:
+        """Return what was collected and lies in ``window``, on the frames' time."""
         waiting, self._waiting = self._waiting, []
-        if shift_s is None:
-            return ()
-        return tuple(p for p in waiting if self._place(p, shift_s, since_s, until_s))
+        return tuple(p for p in waiting if self._tracks[p.stream_index].place(p, window))
 
-    def _place(
-        self,
-        packet: av.Packet[Any],
-        shift_s: Fraction,
-        since_s: Fraction | None,
-        until_s: Fraction | None,
-    ) -> bool:
-        tick = packet.time_base
-        shift = round(shift_s / tick)
+
+class _Track:
+    """One stream's place in time, in its own ticks: no fractions for each packet."""
+
+    def __init__(self, tick: Fraction, is_sound: bool) -> None:
+        self.tick = tick
+        self.is_sound = is_sound
+        self.end = 0
+        self._window: Window | None = None
+        self._shift = self._since = self._until = 0
+        self._last: int | None = None
+
+    def place(self, packet: av.Packet[Any], window: Window) -> bool:
+        """Shift a packet's timestamps; return whether it goes out."""
+        if window is not self._window:
+            self._window = window
+            self._shift = round(window.shift_s / self.tick)
+            since, until = window.since_s, window.until_s
+            self._since = -sys.maxsize if since is None else math.ceil(since / self.tick)
+            self._until = sys.maxsize if until is None else math.ceil(until / self.tick)
         if packet.pts is not None:
-            packet.pts -= shift
+            packet.pts -= self._shift
         if packet.dts is not None:
-            packet.dts -= shift
+            packet.dts -= self._shift
         at = packet.dts if packet.pts is None else packet.pts
-        if at is None:
-            return False
-        if since_s is not None and at * tick < since_s:
-            return False
-        if until_s is not None and at * tick >= until_s:
+        if at is None or not self._since <= at < self._until:
             return False
         # Writers refuse a step back, which laps of a loop would make where sound overlaps.
         order = at if packet.dts is None else packet.dts
-        last = self._last_dts.get(packet.stream_index)
-        if last is not None and order <= last:
+        if self._last is not None and order <= self._last:
             return False
-        self._last_dts[packet.stream_index] = order
-        if packet.stream.type == "audio":
-            self.end_s = max(self.end_s, (at + (packet.duration or 0)) * tick)
+        self._last = order
+        self.end = max(self.end, at + (packet.duration or 0))
         return True

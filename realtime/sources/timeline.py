@@ -56,6 +56,11 @@ class Timeline:
         self.last = pts
         return pts
 
+    def reset(self) -> None:
+        """Let the next frame be the first."""
+        self.last = -1
+        self.restart(at=0)
+
     def restart(self, at: int) -> None:
         """Let the next frame, whatever its own timestamp, come at ``at`` ticks."""
         self._begin = at

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 from pathlib import Path
 
 import av
@@ -15,6 +14,7 @@ from rtseg.realtime.sources.av_errors import source_error
 from rtseg.realtime.sources.camera import cameras
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
+from tests.realtime.sources.rights import unprivileged
 
 
 @pytest.mark.parametrize("text", ["973", "camera973", "camera:973", "/dev/video973"])
@@ -35,11 +35,10 @@ def test_a_device_that_is_no_camera(device: str) -> None:
     assert str(caught.value).startswith(f"{device}: ")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every device")
 def test_no_permission(tmp_path: Path) -> None:
     device = tmp_path / "video"
     device.touch(mode=0)
-    with pytest.raises(SourceError) as caught:
+    with unprivileged(), pytest.raises(SourceError) as caught:
         open_source(f"v4l2://{device}").open()
     assert caught.value.reason == "PERMISSION_DENIED"
 

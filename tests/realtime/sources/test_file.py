@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from tests.media import (
     sine,
     white_corner,
 )
+from tests.realtime.sources.rights import unprivileged
 
 
 def read(path: Path, **options: Any) -> list[Frame]:
@@ -331,12 +331,25 @@ def test_what_is_no_video_gets_one_line_and_a_reason(
     assert "Errno" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_no_permission(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "secret.mp4", 2)
-    path.chmod(0)
-    with pytest.raises(SourceError) as caught:
+@pytest.mark.parametrize("hidden", ["file", "folder"])
+def test_no_permission(tmp_path: Path, hidden: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = make_video(folder / "secret.mp4", 2)
+    (path if hidden == "file" else folder).chmod(0)
+    with unprivileged(), pytest.raises(SourceError) as caught:
         read(path)
+    folder.chmod(0o700)
+    assert caught.value.reason == "PERMISSION_DENIED"
+    assert str(caught.value) == f"{path}: no permission to read it"
+
+
+def test_no_permission_for_a_folder_of_pictures(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "pictures", 1)
+    folder.chmod(0)
+    with unprivileged(), pytest.raises(SourceError) as caught:
+        read(folder)
+    folder.chmod(0o700)
     assert caught.value.reason == "PERMISSION_DENIED"
 
 

@@ -232,6 +232,18 @@ def test_tcp_gives_every_frame_and_ends_with_the_connection(transport_stream: by
         assert numbers(source) == list(range(40))
 
 
+def test_a_picture_that_waited_for_its_reader_is_not_shown(transport_stream: bytes) -> None:
+    with (
+        tcp_server(send_then_close(transport_stream)) as port,
+        opened(f"tcp://127.0.0.1:{port}") as source,
+    ):
+        time.sleep(0.6)  # an engine is loaded meanwhile
+        frames = list(source.frames())
+    assert (frames[0].index, frames[0].pts) == (0, 0)
+    assert [frame_number(frame.video) for frame in frames] == list(range(1, 40))
+    assert [frame.index for frame in frames] == list(range(39))
+
+
 def test_tcp_stall_times_out(transport_stream: bytes) -> None:
     with (
         tcp_server(send_then_stall(transport_stream)) as port,
