@@ -29,10 +29,12 @@ CHECK_IMAGES = 16
 SCAN_IMAGES = 8
 """Calibration images on which each convolution is tried alone."""
 
-AUTO_AGREEMENT = 0.985
-"""``keep_fp32="auto"`` stops at this share of pixels with the class that FP32 gives."""
+AUTO_NOISE = 0.002
+"""``keep_fp32="auto"``: the noise of all that is quantised stays below this share of the
+logits' power, as far as the noises of the single convolutions add up."""
 
-_AUTO_STEPS = (0, 2, 4, 6, 8, 12, 16)
+AUTO_SHARE = 0.2
+"""``keep_fp32="auto"`` leaves no more than this share of the convolutions in float."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def quantise_onnx(
     images: CalibrationSet,
     output: Path,
     *,
-    method: str = "percentile",
+    method: str = "mse",
     percentile: float = PERCENTILE,
     keep_fp32: Sequence[str] | int | str = (),
     cache: Path | None = None,
@@ -84,11 +86,12 @@ def quantise_onnx(
         source: FP32 ONNX network with a description in its metadata.
         images: the calibration set; real images of the network's domain.
         output: the file to write; replaced at once when it is complete.
-        method: ``percentile``, ``mse``, ``entropy`` or ``minmax``.
+        method: ``mse``, ``percentile``, ``entropy`` or ``minmax``; see
+            :func:`rtseg.calibration.thresholds.threshold`.
         percentile: for ``percentile``, share of the values that do not saturate, in %.
         keep_fp32: convolutions to leave in float: names or patterns (``block0_*``), or how
             many of the most sensitive, or ``"auto"``: as few of the most sensitive as bring
-            :data:`AUTO_AGREEMENT`.
+            the noise of the others below :data:`AUTO_NOISE`.
         cache: calibration cache to use, and to write where it does not fit.
         spec: description of a network that carries none of its own.
         threads: CPU threads; the result is the same file only for the same number.
@@ -103,34 +106,29 @@ def quantise_onnx(
         ... # doctest: +SKIP
     """
     started = time.perf_counter()
-    check_method(method)
+    check_method(method, percentile)
     network = load_network(source, spec=spec)
     fixed = always_float(network)
     candidates = tuple(n for n in network.convs if n not in {left.name for left in fixed})
     asked = tuple(LeftOut(n, "asked for") for n in _asked_for(keep_fp32, network))
     pool = tuple(n for n in candidates if n not in {left.name for left in asked})
     thresholds, saturated, cache_note = _thresholds(
-        network, images, candidates, _key(method, percentile), cache, threads, progress
+        network, images, candidates, method, percentile, cache, threads, progress
     )
 
     size = network.spec.height, network.spec.width
     checked = list(images.subset(CHECK_IMAGES).frames(*size))
     reference = Reference(network, checked, threads=threads)
     sensitivity: tuple[Sensitivity, ...] = ()
-    steps: tuple[int, ...] = (0,)
-    if isinstance(keep_fp32, int) or keep_fp32 == "auto":
-        steps = (keep_fp32,) if isinstance(keep_fp32, int) else _AUTO_STEPS
-    if steps != (0,):
+    if keep_fp32 == "auto" or (isinstance(keep_fp32, int) and keep_fp32):
         few = list(images.subset(SCAN_IMAGES).frames(*size))
         scanned = Reference(network, few, threads=threads)
         sensitivity = scan(network, scanned, pool, thresholds, progress=progress)
-    for number in steps:
-        kept = tuple(LeftOut(s.name, "sensitive") for s in sensitivity[:number])
-        quantised = tuple(n for n in pool if n not in {left.name for left in kept})
-        model = insert_qdq(network, quantised, thresholds)
-        check = reference.compare(model, "INT8")
-        if 1 - check.disagreement >= AUTO_AGREEMENT:
-            break
+    number = keep_fp32 if isinstance(keep_fp32, int) else _fewest(sensitivity)
+    kept = tuple(LeftOut(found.name, "sensitive") for found in sensitivity[:number])
+    quantised = tuple(n for n in pool if n not in {left.name for left in kept})
+    model = insert_qdq(network, quantised, thresholds)
+    check = reference.compare(model, "INT8")
 
     left_out = (*fixed, *asked, *kept)
     described = _describe(network, images, method, percentile, left_out)
@@ -149,6 +147,15 @@ def quantise_onnx(
         cache=cache_note,
         seconds=time.perf_counter() - started,
     )
+
+
+def _fewest(sensitivity: Sequence[Sensitivity]) -> int:
+    """How many of the most sensitive must stay in float, for ``auto``."""
+    most = int(AUTO_SHARE * len(sensitivity))
+    for number in range(most):
+        if sum(found.noise for found in sensitivity[number:]) <= AUTO_NOISE:
+            return number
+    return most
 
 
 def _key(method: str, percentile: float) -> str:
@@ -185,12 +192,14 @@ def _thresholds(
     network: FloatNetwork,
     images: CalibrationSet,
     convs: Sequence[str],
-    key: str,
+    method: str,
+    percentile: float,
     path: Path | None,
     threads: int,
     progress: Progress | None,
 ) -> tuple[dict[str, float], dict[str, float], str]:
     """Take the thresholds from the cache, or from the images; the saturation, and a note."""
+    key = _key(method, percentile)
     tensors = tensors_to_quantise(network, convs)
     fresh = CalibrationCache(network.sha256, images.sha256(), len(images), images.seed)
     note = "none" if path is None else "written"
@@ -210,13 +219,12 @@ def _thresholds(
         threads=threads,
         progress=progress,
     )
-    percentile = float(key.partition(":")[2] or PERCENTILE)
     found = {
-        _key(method, percentile): {
-            name: threshold(histogram, method, percentile=percentile)
+        _key(each, percentile): {
+            name: threshold(histogram, each, percentile=percentile)
             for name, histogram in histograms.items()
         }
-        for method in METHODS
+        for each in METHODS
     }
     if path is not None:
         replace(fresh, thresholds=found).save(path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.histogram import BINS, MagnitudeHistogram
 
-Method = Literal["percentile", "mse", "entropy", "minmax"]
+Method = Literal["mse", "percentile", "entropy", "minmax"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 PERCENTILE = 99.99
@@ -21,12 +21,21 @@ _CANDIDATES = 200
 _ENTROPY_BINS = 2048
 
 
-def check_method(method: str) -> None:
-    """Raise :class:`CalibrationError` unless ``method`` is one of :data:`METHODS`."""
+def check_method(method: str, percentile: float = PERCENTILE) -> None:
+    """Raise :class:`CalibrationError` unless a method and percentile can be used.
+
+    Args:
+        method: one of :data:`METHODS`.
+        percentile: over 0, at most 100.
+    """
     if method not in METHODS:
         raise CalibrationError(
             f"unknown calibration method {method!r}. Allowed: {', '.join(METHODS)}",
             reason="BAD_OPTION",
+        )
+    if not 0 < percentile <= 100:
+        raise CalibrationError(
+            f"a percentile is over 0 and at most 100. Received: {percentile}", reason="BAD_OPTION"
         )
 
 
@@ -49,11 +58,7 @@ def threshold(
     Raises:
         CalibrationError: ``BAD_OPTION`` for an unknown method or percentile.
     """
-    check_method(method)
-    if not 0 < percentile <= 100:
-        raise CalibrationError(
-            f"a percentile is over 0 and at most 100. Received: {percentile}", reason="BAD_OPTION"
-        )
+    check_method(method, percentile)
     if histogram.largest == 0.0 or not histogram.counts.any():
         return histogram.largest or 1.0
     if method == "minmax":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rtseg.calibration.quantise import QuantisationReport
     from rtseg.calibration.verify import Verdict
 
-METHODS = ("percentile", "mse", "entropy", "minmax")
+METHODS = ("mse", "percentile", "entropy", "minmax")
 _INTERVAL_S = 0.2
 
 
@@ -42,7 +42,7 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="Cityscapes root, folder of images, or video of your own scene; repeatable",
     )
     parser.add_argument("--calib-images", type=_positive, default=512, metavar="N")
-    parser.add_argument("--calib-method", choices=METHODS, default="percentile")
+    parser.add_argument("--calib-method", choices=METHODS, default="mse")
     parser.add_argument("--calib-percentile", type=float, default=99.99, metavar="PERCENT")
     parser.add_argument("--calib-seed", type=int, default=0, metavar="N")
     parser.add_argument("--calib-cache", type=Path, metavar="FILE")

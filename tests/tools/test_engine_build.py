@@ -49,7 +49,7 @@ def test_builds_verifies_and_says_so(
     arguments += ["--calib-cache", str(cache), "--verify", str(labelled), "--keep-fp16", "stem"]
     assert main(arguments) == 0
     shown = capsys.readouterr()
-    for part in ("written", "percentile:99.99, 6 of 6 images", "stem (asked for)", "mIoU", "INT8"):
+    for part in ("written", "mse, 6 of 6 images", "stem (asked for)", "mIoU", "INT8"):
         assert part in shown.out
     assert "INT8 - FP32: " in shown.out.splitlines()[-1]
     assert "observe (6)" in shown.err
