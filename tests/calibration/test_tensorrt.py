@@ -24,7 +24,7 @@ class Log(trt.ILogger):  # type: ignore[misc]
         self.complaints: list[str] = []
 
     def log(self, severity: Any, message: str) -> None:
-        self.lines.append(message)
+        self.lines += message.splitlines()
         if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR, trt.ILogger.WARNING):
             self.complaints.append(message)
 
