@@ -188,7 +188,7 @@ def clips() -> list[str]:
 @contextmanager
 def reference(path: Path) -> Iterator[Iterator[av.VideoFrame]]:
     with av.open(str(path)) as container:
-        yield container.decode(container.streams.best("video"))  # type: ignore[arg-type]
+        yield container.decode(container.streams.best("video"))
 
 
 @pytest.mark.skipif(not clips(), reason="needs the project's shared data (set RTSEG_DATA)")
@@ -220,7 +220,7 @@ def test_a_clip_decodes_bit_exactly_and_completely(clip: str) -> None:
 def samples(plane: av.video.plane.VideoPlane, bits: int) -> NDArray[np.uint8]:
     """Return the bytes of a plane of a planar format, without the padding of each row."""
     used = plane.width * (2 if bits > 8 else 1)
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    rows = np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, :used]
 
 

@@ -200,7 +200,7 @@ def test_mirrored_matrices_are_undone_as_ffmpeg_does(
         side = next(container.decode(video=0)).side_data.get("DISPLAYMATRIX")
     matrix = (
         np.frombuffer(bytes(side), np.int32) if side is not None else np.eye(3, dtype=int).ravel()
-    )  # type: ignore[call-overload]
+    )
     a, b, _, c, d = (int(value) for value in matrix[:5])
     x, y = -a - c, -b - d
     expected = f"{'top' if y < 0 else 'bottom'} {'left' if x < 0 else 'right'}"

@@ -15,7 +15,7 @@ from rtseg.realtime.sources.resolve import open_source
 def test_testsrc_has_no_end() -> None:
     with open_source("testsrc") as source:
         info = source.info
-        assert (info.width, info.height, info.fps) == (640, 360, 30)
+        assert (info.width, info.height, info.fps) == (640, 360, Fraction(30))
         assert (info.frames, info.duration_s, info.live) == (None, None, False)
         frames = list(itertools.islice(source.frames(), 100))
     assert frames[-1].pts_s == pytest.approx(99 / 30)
