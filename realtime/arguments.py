@@ -36,7 +36,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of leaving the process."""
-        raise UsageError(f"{message}. See {self.prog} --help")
+        stop = "" if message.endswith(("?", ".")) else "."
+        raise UsageError(f"{message}{stop} See {self.prog} --help")
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
         """Return the parsed arguments.

@@ -62,6 +62,7 @@ def run_session(options: argparse.Namespace) -> int:
     """
     set_up_logging(options.log_format, quiet=options.quiet, verbose=options.verbose)
     with _Signals() as signals:
+        parse_source(options.source)  # what cannot be meant comes before anything else
         flow = _flow_options(options)
         sink_texts = _sink_texts(options)
         with (
