@@ -114,7 +114,7 @@ def test_any_text_is_a_number_or_an_error_line(text: str) -> None:
         ([], "nothing to segment"),
         (["a.mp4", "b.mp4", "c.mp4"], "one source and one output at most"),
         (["--source", "a.mp4", "b.mp4"], "named twice"),
-        (["a.mp4", "--headless", "--out", "window"], "exclude each other"),
+        (["testsrc", "--headless", "--out", "window"], "exclude each other"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(
