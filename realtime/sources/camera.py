@@ -10,6 +10,7 @@ from rtseg.realtime.errors import SourceError
 from rtseg.realtime.sources.container import ContainerSource, time_limits
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.pyav import open_input
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -50,7 +51,7 @@ class CameraSource(ContainerSource):
         limit = time_limits(options)
         if (options.width or 0) >= _MJPEG_FROM_WIDTH:
             try:
-                return av.open(
+                return open_input(
                     self._device,
                     format="v4l2",
                     options={**settings, "input_format": "mjpeg"},
@@ -58,7 +59,7 @@ class CameraSource(ContainerSource):
                 )
             except (av.error.ArgumentError, av.error.InvalidDataError):
                 pass  # a camera without Motion JPEG
-        return av.open(self._device, format="v4l2", options=settings, timeout=limit)
+        return open_input(self._device, format="v4l2", options=settings, timeout=limit)
 
 
 def cameras() -> list[str]:

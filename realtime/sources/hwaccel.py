@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.pyav import open_input
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -34,7 +35,7 @@ def open_container(target: Any, wanted: SourceOptions, name: str, **more: Any) -
     import av
 
     if wanted.hwaccel == "none":
-        return cast("InputContainer", av.open(target, metadata_errors="replace", **more))
+        return open_input(target, **more)
     from av.codec.hwaccel import HWAccel, hwdevices_available
 
     known = hwdevices_available()
@@ -50,12 +51,9 @@ def open_container(target: Any, wanted: SourceOptions, name: str, **more: Any) -
         try:
             # Without the device this raises even though a fallback is asked for.
             accelerator = HWAccel(device, allow_software_fallback=True)
-            return cast(
-                "InputContainer",
-                av.open(target, hwaccel=accelerator, metadata_errors="replace", **more),
-            )
+            return open_input(target, hwaccel=accelerator, **more)
         except (av.FFmpegError, ValueError, RuntimeError, NotImplementedError):
             refused.append(device)
-    container: InputContainer = av.open(target, metadata_errors="replace", **more)
+    container = open_input(target, **more)
     log.warning("%s: no decoding on %s here; decoding in software", name, " or ".join(refused))
     return container

@@ -18,6 +18,7 @@ from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions, exact
+from rtseg.realtime.sources.pyav import open_input
 from rtseg.realtime.sources.source import Source
 from rtseg.realtime.sources.timeline import DEFAULT_FPS
 from rtseg.realtime.sources.upright import Turner, tells_orientation
@@ -153,7 +154,7 @@ class ImageSource(Source):
         try:
             # By content, from memory: FFmpeg reads meaning into names such as `a[1].png`.
             data = file.read_bytes()
-            with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+            with open_input(io.BytesIO(data)) as container:
                 frame: av.VideoFrame = next(container.decode(video=0))
             if not tells_orientation(frame):
                 frame = _by_opencv(data) or frame

@@ -9,6 +9,7 @@ from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sources.container import ContainerSource
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.pyav import open_input
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -43,7 +44,7 @@ class LavfiSource(ContainerSource):
         import av
 
         try:
-            return av.open(self._graph, format="lavfi", metadata_errors="replace")
+            return open_input(self._graph, format="lavfi")
         except av.FFmpegError as error:
             raise UsageError(
                 f"{self._name}: no filter graph that FFmpeg accepts "

@@ -26,6 +26,8 @@ class SourceOptions:
         rtsp_transport: ``tcp`` (nothing gets lost) or ``udp`` (nothing waits for a resend).
         timeout_s: how long to wait for a connection, and then for each frame of a live
             source, in seconds.
+        reconnect: how many tries in a row a stream or camera that was lost is given; 0 for
+            none (its loss ends the source), None for no limit. Ignored where not live.
         hwaccel: ``none``, ``auto``, or FFmpeg's name of a decoder device such as ``cuda`` or
             ``vaapi``. Where it cannot be had, software decodes and a log line says so.
         threads: threads of the software decoder; few, so that the engine keeps its cores.
@@ -42,6 +44,7 @@ class SourceOptions:
     fps: Fraction | float | None = None
     rtsp_transport: str = "tcp"
     timeout_s: float = 10.0
+    reconnect: int | None = None
     hwaccel: str = "none"
     threads: int = 2
 
@@ -53,6 +56,7 @@ class SourceOptions:
         _check("--height", self.height, "1 or more pixels", least=1)
         _check("--fps", self.fps, "more than 0 frames per second", above=0)
         _check("--timeout", self.timeout_s, "more than 0 seconds", above=0)
+        _check("--reconnect", self.reconnect, "0 (off), 1, 2, … or forever", least=0)
         _check("--decode-threads", self.threads, "1 or more", least=1)
         if (self.width is None) != (self.height is None):
             raise UsageError(

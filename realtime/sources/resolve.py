@@ -76,7 +76,9 @@ def parse_source(text: str) -> SourceSpec:
 def open_source(text: str, options: SourceOptions | None = None) -> Source:
     """Return the source that ``text`` means, for use in a ``with`` block.
 
-    Nothing is opened before the block begins (or :meth:`Source.open` is called).
+    Nothing is opened before the block begins (or :meth:`Source.open` is called). A stream or
+    camera that is lost is connected anew, as ``options.reconnect`` says; see
+    :class:`~rtseg.realtime.sources.reconnect.ReconnectingSource`.
 
     >>> with open_source("testsrc", SourceOptions(duration_s=0.1)) as source:
     ...     [frame.index for frame in source.frames()]
@@ -87,7 +89,12 @@ def open_source(text: str, options: SourceOptions | None = None) -> Source:
         SourceError: it looks like a path, and there is none.
     """
     spec = parse_source(text)
-    return source_of(spec, options or SourceOptions())
+    wanted = options or SourceOptions()
+    if spec.kind in ("stream", "camera") and wanted.reconnect != 0:
+        from rtseg.realtime.sources.reconnect import ReconnectingSource
+
+        return ReconnectingSource(lambda: source_of(spec, wanted), attempts=wanted.reconnect)
+    return source_of(spec, wanted)
 
 
 def source_of(spec: SourceSpec, options: SourceOptions) -> Source:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.sources.container import ContainerSource, time_limits
 from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.pyav import open_input
 
 if TYPE_CHECKING:
     import av
@@ -33,7 +34,6 @@ class ScreenSource(ContainerSource):
         self._number = number
 
     def _connect(self) -> InputContainer:
-        import av
 
         display = os.environ.get("DISPLAY", "")
         if not display:
@@ -57,7 +57,7 @@ class ScreenSource(ContainerSource):
                 settings |= {"grab_x": str(x), "grab_y": str(y)}
             else:
                 display = f"{re.sub(r'[.][0-9]+$', '', display)}.{self._number}"
-        return av.open(
+        return open_input(
             display,
             format="x11grab",
             options=settings,

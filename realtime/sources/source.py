@@ -5,12 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rtseg.realtime.frame import Frame, SourceInfo
 
 if TYPE_CHECKING:
     import av
+
+
+class SourceObserver(Protocol):
+    """Hears what happens to a live source's connection; called from the reader's thread."""
+
+    def stall(self) -> None:
+        """Count that the source gave nothing for too long."""
+
+    def reconnect(self) -> None:
+        """Count that the source was lost and is back."""
 
 
 class Source(ABC):
@@ -20,6 +30,9 @@ class Source(ABC):
     one thread. ``close`` may be called from any other thread, more than once, and makes a
     waiting ``frames`` end within a second.
     """
+
+    observer: SourceObserver | None = None
+    """Who counts stalls and reconnects, if anybody; set before :meth:`frames` is iterated."""
 
     @abstractmethod
     def open(self) -> SourceInfo:
