@@ -10,8 +10,9 @@ class RealtimeError(Exception):
         message: one line: what was received, and what is allowed.
         reason: stable word for logs and scripts, such as ``NOT_FOUND``,
             ``PERMISSION_DENIED``, ``CONNECTION_FAILED``, ``AUTH_FAILED``, ``TIMEOUT``,
-            ``CODEC_UNSUPPORTED``, ``NOT_A_VIDEO``, ``NO_FRAMES``, ``NO_SPACE``,
-            ``EXISTS``, ``NO_DISPLAY``.
+            ``CODEC_UNSUPPORTED``, ``NOT_A_VIDEO``, ``NOT_A_CAMERA``, ``BUSY``,
+            ``NO_FRAMES``, ``NO_SPACE``, ``NO_MEMORY``, ``EXISTS``, ``SAME_FILE``,
+            ``NO_DISPLAY``, ``NOT_OPEN``, ``CLOSED``, ``BAD_INPUT``, ``USAGE``.
     """
 
     exit_code = 1
