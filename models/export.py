@@ -236,10 +236,37 @@ class _Exporter:
             raise unsupported(step, "the exporter")
         return self.graph.add("GlobalAveragePool", sources, name)
 
+    def _maxpooling2d(self, step: Step, name: str, sources: list[str]) -> str:
+        if step.layer.padding != "valid":
+            raise unsupported(step, "the exporter")
+        window, strides = ([int(n) for n in v] for v in (step.layer.pool_size, step.layer.strides))
+        return self.graph.add("MaxPool", sources, name, kernel_shape=window, strides=strides)
+
+    def _maxunpool(self, step: Step, name: str, sources: list[str]) -> str:
+        # Not ONNX's MaxUnpool: neither OpenVINO nor TensorRT runs that.
+        graph = self.graph
+        values, before, after = sources
+        maxima = self._double(after, f"{name}/maxima")
+        where = graph.add("Equal", [before, maxima], f"{name}/where")
+        mask = graph.add("Cast", [where], f"{name}/mask", to=TensorProto.FLOAT)
+        return graph.add("Mul", [self._double(values, f"{name}/values"), mask], name)
+
+    def _double(self, source: str, name: str) -> str:
+        """Repeat every row and column."""
+        scales = self.graph.constant("double/scales", np.array([1, 1, 2, 2], np.float32))
+        return self.graph.add(
+            "Resize",
+            [source, "", scales],
+            name,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+
     def _dropout(self, step: Step, name: str, sources: list[str]) -> str:
         return sources[0]
 
-    _spatialdropout2d = _dropout
+    _spatialdropout2d = _montecarlodropout = _dropout
 
     def _resize(self, step: Step, name: str, sources: list[str]) -> str:
         source, target = self.size_of(step.inputs[0]), (step.layer.height, step.layer.width)

@@ -23,11 +23,18 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "espnet-base-s0": ("rtseg.models.espnet", "build_espnet", {"variant": "s0", "final": False}),
     "espnet-base-s1": ("rtseg.models.espnet", "build_espnet", {"variant": "s1", "final": False}),
     "espnet-base-s2": ("rtseg.models.espnet", "build_espnet", {"variant": "s2", "final": False}),
+    "separable-unet": ("rtseg.models.separable_unet", "build_separable_unet", {}),
+    "deeplabv3plus": ("rtseg.models.deeplab", "build_deeplab", {}),
+    "bayesian-segnet": ("rtseg.models.bayesian_segnet", "build_bayesian_segnet", {}),
+    "fast-scnn": ("rtseg.models.fast_scnn", "build_fast_scnn", {}),
 }
 DEFAULT = "espnet-lite"
 
 #: Networks whose encoder starts from the EfficientNet-Lite0 ImageNet weights.
 LITE0_NETWORKS = frozenset({"espnet-lite"})
+
+#: Networks with layers that only the plain Keras trainer runs.
+KERAS_TRAINED = frozenset({"separable-unet", "bayesian-segnet"})
 
 
 def builder(name: str) -> Callable[..., keras.Model]:

@@ -154,6 +154,17 @@ def test_an_unwritable_place_leaves_nothing(small: Any, tmp_path: Path) -> None:
     assert caught.value.reason == "NO_SPACE"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_keeps_the_file_before(small: Any, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_text("before")
+    (tmp_path / "net.onnx.partial").symlink_to("/dev/full")
+    with pytest.raises(ModelError, match="No space left") as caught:
+        export_onnx(small, path)
+    assert caught.value.reason == "NO_SPACE"
+    assert path.read_text() == "before"
+
+
 @pytest.mark.parametrize("source", [1, 2, 3, 6, 7, 13])
 def test_upscaling_hits_its_target(source: int) -> None:
     for target in range(source, 300):

@@ -151,3 +151,16 @@ def test_checkpoints_that_cannot_be_written_or_read(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot resume from") as caught:
         run.load(tmp_path / "checkpoint.pt")
     assert caught.value.reason == "BAD_WEIGHTS"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    run = trainer()
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"the one before")
+    (tmp_path / "checkpoint.pt.partial").symlink_to("/dev/full")
+    with pytest.raises(ModelError, match="the one before is untouched") as caught:
+        run.save(path)
+    assert caught.value.reason == "NO_SPACE"
+    assert path.read_bytes() == b"the one before"
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]

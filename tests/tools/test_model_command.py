@@ -97,3 +97,37 @@ def test_summary_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert size["macs"] > 10_000_000
     assert main(["summary", "resnet"]) == 1
     assert "Allowed: espnet-lite" in one_line(capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["torch", "keras"])
+def test_a_run_from_the_command_line(
+    trainer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    if trainer == "torch":
+        pytest.importorskip("torch", reason="the accelerated trainer needs torch")
+    write_cityscapes(tmp_path / "city", "train")
+    write_cityscapes(tmp_path / "city", "val", count=1)
+    config = {
+        "network": "espnet-lite",
+        "sources": [{"root": "city", "share": 1}],
+        "size": 64,
+        "phases": [{"until": 1.0, "crop": 32, "batch": 2}],
+        "steps": 2,
+        "imagenet": False,
+        "validation": {"root": "city", "share": 1, "split": "val"},
+    }
+    (tmp_path / "run.json").write_text(json.dumps(config))
+    out = tmp_path / "run"
+    arguments = ["train", str(tmp_path / "run.json"), "--out", str(out), "--trainer", trainer]
+    arguments += ["--data", str(tmp_path)]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert "step 2: mIoU" in capsys.readouterr().out
+    assert main(arguments) == 1
+    assert "holds a run already" in one_line(capsys)
+    assert main([*arguments, "--resume"]) == 0
+    assert "resumed at step 2" in capsys.readouterr().out
+    onnx_file = str(tmp_path / "net.onnx")
+    weights = str(out / "average.weights.h5")
+    assert main(["export", weights, onnx_file, "--size", "64x64"]) == 0

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtseg.models.augment import colour_matrix, degrade, draw_view, geometry, view_matrix
+from rtseg.models.config import AugmentConfig
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(
+    st.sampled_from([(128, 256), (512, 1024), (360, 480)]),
+    st.sampled_from([(1024, 2048), (256, 512)]),
+    st.floats(100, 900),
+    st.floats(100, 900),
+    st.booleans(),
+)
+def test_image_and_label_of_other_sizes_meet_in_the_view(
+    image: tuple[int, int], label: tuple[int, int], sx: float, sy: float, flip: bool
+) -> None:
+    """The same place of the frame lands on the same place of the view from both."""
+    for u, v in ((0.1, 0.2), (0.5, 0.5), (0.9, 0.7)):
+        places = []
+        for height, width in (image, label):
+            matrix = view_matrix((height, width), sx, sy, 13.0, -7.0, flip)
+            pixel = np.array([u * width - 0.5, v * height - 0.5, 1.0])
+            places.append(matrix @ pixel)
+        assert np.allclose(places[0], places[1], atol=1e-6)
+        across = (1 - u if flip else u) * sx
+        assert np.allclose(places[0], [across - 13.5, v * sy + 6.5])
+
+
+@given(seeds, st.sampled_from([64, 256, 512]))
+def test_a_view_lies_in_the_frame_or_around_it(seed: int, crop: int) -> None:
+    rng = np.random.default_rng(seed)
+    sx, sy, x0, y0, _ = geometry(rng, AugmentConfig(), 512, crop)
+    for scale, start in ((sx, x0), (sy, y0)):
+        assert 512 * 0.7 / 1.3 <= scale <= 512 * 1.6 * 1.3
+        assert min(0.0, scale - crop) <= start <= max(0.0, scale - crop)
+
+
+@given(seeds)
+def test_grey_stays_grey_under_a_colour_change(seed: int) -> None:
+    matrix = colour_matrix(np.random.default_rng(seed), AugmentConfig())
+    result = matrix @ np.array([90.0, 90.0, 90.0, 1.0])
+    assert np.ptp(result) < 1e-3
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds)
+def test_views_have_their_size_and_type(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (40, 80, 3), np.uint8)
+    label = rng.integers(0, 19, (20, 40), np.uint8)
+    always = AugmentConfig(blur=1, jpeg=1, noise=1)
+    view, target = draw_view(image, label, rng, always, nominal=96, crop=64, sharp=True)
+    assert view.shape == (64, 64, 3)
+    assert target.shape == (64, 64)
+    assert view.dtype == target.dtype == np.uint8
+    assert set(np.unique(target)) <= {*range(19), 255}
+
+
+def test_nothing_is_degraded_at_probability_zero() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    never = AugmentConfig(blur=0, jpeg=0, noise=0)
+    assert np.array_equal(degrade(image, np.random.default_rng(1), never), image)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from rtseg.calibration.cityscapes import find_samples, read_image, read_label
+from rtseg.models.errors import ModelError
+from rtseg.models.teacher import Teacher, pseudo_label, write_pseudo_labels
+
+pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
+
+
+def write_teacher(path: Path, height: int | str = 16) -> Path:
+    """A network that is sure of sky (10) where it is bright and of road (0) elsewhere."""
+    kernel = np.zeros((20, 3, 1, 1), np.float32)
+    kernel[10], kernel[0] = 3.0, -3.0
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["image", "kernel"], ["logits"])],
+        "teacher",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, 32])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 20, height, 32])],
+        [numpy_helper.from_array(kernel, "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def test_frames_become_a_data_set(tmp_path: Path) -> None:
+    image = np.zeros((64, 128, 3), np.uint8)
+    image[:32] = 255
+    frame = tmp_path / "ulm_000001_000000_leftImg8bit.png"
+    cv2.imwrite(str(frame), image)
+    teacher = Teacher(write_teacher(tmp_path / "teacher.onnx"))
+    out = tmp_path / "pseudo"
+    assert write_pseudo_labels([frame], teacher, out, ignore_bottom=0.25) == 1
+    (sample,) = find_samples(out, "train")
+    assert sample.group == "ulm"
+    assert np.array_equal(read_image(sample.image), image)
+    label = read_label(sample)
+    assert (label[:28] == 10).all()
+    assert (label[36:48] == 0).all()
+    assert (label[48:] == 255).all()
+
+
+def test_what_the_teacher_is_not_sure_of_is_void() -> None:
+    probabilities = np.full((20, 2, 2), 0.5 / 19, np.float32)
+    probabilities[3, 0] = 0.9
+    probabilities[19, 1] = 0.9
+    label = pseudo_label(probabilities, 0.6, (2, 2))
+    assert label.tolist() == [[3, 3], [255, 255]]
+
+
+def test_teachers_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be opened") as caught:
+        Teacher(tmp_path / "none.onnx").open()
+    assert caught.value.reason == "BAD_WEIGHTS"
+    free = write_teacher(tmp_path / "free.onnx", "h")
+    with pytest.raises(ModelError, match="with fixed H and W"):
+        Teacher(free).open()
