@@ -22,6 +22,7 @@ MIN_OPSET = 11
 
 FRAMES = "frames"
 LABELS = "labels"
+SCORES = "scores"
 LOGIT_MEAN = "logit_mean"
 """Name of the extra scalar output: not finite where a logit is not."""
 
@@ -259,6 +260,87 @@ def _find_logits(model: Any, labels: str) -> str | None:
     ):
         tensor = str(node.input[0])
     return tensor
+
+
+def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int] | None:
+    """Let a graph end in its small scores instead of class ids, where that is simple.
+
+    Simple is what :func:`append_tail` and our export write: Resize (linear, half-pixel, by
+    an even whole factor), ArgMax over the channels, Cast. Whoever runs the graph then does
+    the rest with :class:`rtseg.engines.upsample.LabelUpsampler`.
+
+    Args:
+        model: the ``onnx.ModelProto``; its output ``labels`` becomes ``scores``, float32,
+            1×C×rows×columns.
+        labels: name of the output.
+
+    Returns:
+        Rows and columns of the scores, and the factor; None, with nothing changed, where
+        the graph ends in another way.
+    """
+    from onnx import TensorProto, helper, shape_inference
+
+    resize = _upsampling_before(model, labels)
+    if resize is None:
+        return None
+    scores = str(resize.input[0])
+    inferred = shape_inference.infer_shapes(model, data_prop=True).graph
+    small = _known_shape(inferred, scores)
+    large = _known_shape(inferred, str(resize.output[0]))
+    if small is None or large is None or len(small) != 4 or small[:2] != large[:2]:
+        return None
+    (_, channels, rows, columns), (height, width) = small, large[2:]
+    factor = height // rows
+    if factor < 2 or factor % 2 or (rows * factor, columns * factor) != (height, width):
+        return None
+    if SCORES in {name for node in model.graph.node for name in (*node.input, *node.output)}:
+        return None
+    build = _Builder(model, "scores")
+    build.node("Cast", [scores], output=SCORES, to=TensorProto.FLOAT)
+    build.insert_after()
+    kept = [value for value in model.graph.output if value.name != labels]
+    del model.graph.output[:]
+    model.graph.output.append(
+        helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, [1, channels, rows, columns])
+    )
+    model.graph.output.extend(kept)
+    return rows, columns, factor
+
+
+def _upsampling_before(model: Any, labels: str) -> Any | None:
+    """Return the Resize of a tail Resize → ArgMax → Cast, or None for another tail."""
+    from onnx import helper
+
+    maker = {name: node for node in model.graph.node for name in node.output}
+    chain = []
+    tensor = labels
+    for op_type in ("Cast", "ArgMax", "Resize"):
+        node = maker.get(tensor)
+        if node is None or node.op_type != op_type:
+            return None
+        chain.append(node)
+        tensor = str(node.input[0])
+    _, argmax, resize = (
+        {a.name: helper.get_attribute_value(a) for a in node.attribute} for node in chain
+    )
+    plain = (
+        argmax.get("axis", 0) == 1
+        and not argmax.get("keepdims", 1)
+        and not argmax.get("select_last_index", 0)
+        and resize.get("mode") == b"linear"
+        and resize.get("coordinate_transformation_mode", b"half_pixel") == b"half_pixel"
+        and not resize.get("antialias", 0)
+        and "axes" not in resize
+    )
+    return chain[2] if plain else None
+
+
+def _known_shape(graph: Any, tensor: str) -> tuple[int, ...] | None:
+    for value in (*graph.value_info, *graph.output, *graph.input):
+        if value.name == tensor:
+            shape = tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
+            return shape if shape and all(shape) else None
+    return None
 
 
 class _Builder:

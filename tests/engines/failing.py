@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.engines.spec import EngineSpec
@@ -17,6 +18,16 @@ FAILS_AT = 7
 SIZE = 32
 
 
+def bad_frames(number: int) -> NDArray[np.uint8]:
+    """Return a frame on which the network fails; each ``number`` up to 255 asks for another shape.
+
+    OpenVINO does not look at a shape again that it was asked for before, even if it failed.
+    """
+    frames = np.full((1, SIZE, SIZE, 3), FAILS_AT, np.uint8)
+    frames[0, 0, 0, 1] = number
+    return frames
+
+
 def save_failing_network(path: Path) -> Path:
     """Write a network whose Reshape asks for an impossible shape on some frames."""
     constants = {
@@ -24,6 +35,7 @@ def save_failing_network(path: Path) -> Path:
         "step": np.array(1000003, np.int64),
         "one": np.array(1, np.int64),
         "first": np.array([0], np.int64),
+        "second": np.array([1], np.int64),
         "rest": np.array([-1], np.int64),
         "flat": np.array([-1], np.int64),
         "grid": np.array([1, SIZE, SIZE], np.int64),
@@ -34,7 +46,9 @@ def save_failing_network(path: Path) -> Path:
         helper.make_node("Gather", ["line", "first"], ["value"]),
         helper.make_node("Equal", ["value", "bad"], ["is_bad"]),
         helper.make_node("Cast", ["is_bad"], ["factor"], to=TensorProto.INT64),
-        helper.make_node("Mul", ["factor", "step"], ["extra"]),
+        helper.make_node("Gather", ["line", "second"], ["number"]),
+        helper.make_node("Add", ["number", "step"], ["too_many"]),
+        helper.make_node("Mul", ["factor", "too_many"], ["extra"]),
         helper.make_node("Add", ["extra", "one"], ["rows"]),
         helper.make_node("Concat", ["rows", "rest"], ["shape"], axis=0),
         helper.make_node("ReduceMax", ["whole"], ["ids"], axes=[3], keepdims=0),
