@@ -1,4 +1,4 @@
-"""``rt-seg-engine build``: an INT8 engine file from an FP32 network and calibration images."""
+"""``rt-seg-engine build``: an INT8 or FP16 engine file from an FP32 network."""
 
 from __future__ import annotations
 
@@ -23,29 +23,41 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "build",
         parents=[shared],
-        help="make an INT8 engine file",
+        help="make an INT8 or FP16 engine file",
         description="Quantise a network to INT8: one ONNX file with Q/DQ nodes that OpenVINO "
-        "runs in INT8 on a CPU and TensorRT builds for a GPU.",
+        "runs in INT8 on a CPU and TensorRT builds for a GPU. Or give it FP16 types, in which "
+        "TensorRT computes.",
     )
     parser.add_argument(
         "file", nargs="?", type=Path, help="FP32 ONNX network (default: the shipped --model)"
     )
     parser.add_argument("--model", default="espnet-lite", help="a shipped network (%(default)s)")
-    parser.add_argument("-o", "--out", type=Path, help="file to write (default: NAME-int8.onnx)")
-    parser.add_argument("--precision", choices=("int8",), default="int8", help="(%(default)s)")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="to write (default: NAME-PRECISION.onnx)"
+    )
+    parser.add_argument(
+        "--precision", choices=("int8", "fp16"), default="int8", help="(%(default)s)"
+    )
     parser.add_argument(
         "--calib-data",
         type=Path,
         action="append",
-        required=True,
         metavar="ROOT",
-        help="Cityscapes root, folder of images, or video of your own scene; repeatable",
+        help="Cityscapes root, folder of images, or video of your own scene; repeatable; "
+        "INT8 needs one",
     )
-    parser.add_argument("--calib-images", type=_positive, default=512, metavar="N")
-    parser.add_argument("--calib-method", choices=METHODS, default="mse")
-    parser.add_argument("--calib-percentile", type=float, default=99.99, metavar="PERCENT")
-    parser.add_argument("--calib-seed", type=int, default=0, metavar="N")
-    parser.add_argument("--calib-cache", type=Path, metavar="FILE")
+    add = parser.add_argument
+    add("--calib-images", type=_positive, default=512, metavar="N", help="(%(default)s)")
+    add("--calib-method", choices=METHODS, default="mse", help="(%(default)s)")
+    add(
+        "--calib-percentile",
+        type=float,
+        default=99.99,
+        metavar="PERCENT",
+        help="share of the values that do not saturate, for percentile (%(default)s)",
+    )
+    add("--calib-seed", type=int, default=0, metavar="N", help="of the choice (%(default)s)")
+    add("--calib-cache", type=Path, metavar="FILE", help="used where it fits, else written")
     parser.add_argument(
         "--keep-fp16",
         default="",
@@ -72,15 +84,18 @@ def build(options: argparse.Namespace) -> None:
         CalibrationError: what was asked for cannot be done.
         EngineError: no such network, or it cannot be run.
     """
-    from rtseg.calibration.calibration_set import select_images
     from rtseg.calibration.errors import CalibrationError
-    from rtseg.calibration.quantise import quantise_onnx
-    from rtseg.engines.errors import EngineError
 
     source = options.file or _shipped(options.model)
     if not source.is_file():
         raise CalibrationError(f"no such network: {source}", reason="NOT_FOUND")
-    output = options.out or Path(_int8_name(source.name))
+    output = options.out or Path(_named(source.name, options.precision))
+    if options.precision == "int8" and not options.calib_data:
+        raise CalibrationError(
+            "INT8 needs images of the network's domain: --calib-data ROOT (a Cityscapes root, a "
+            "folder of images or a video)",
+            reason="NO_IMAGES",
+        )
     if output.exists() and not options.force:
         raise CalibrationError(
             f"{output} exists; --force replaces it, --out names another", reason="BAD_OPTION"
@@ -91,6 +106,25 @@ def build(options: argparse.Namespace) -> None:
         )
     samples = _samples(options)  # before the work: a wrong folder shows at once
     show = _Progress(quiet=options.quiet or options.json)
+    if options.precision == "fp16":
+        from rtseg.engines.convert_fp16 import convert_fp16
+
+        convert_fp16(source, output)
+        record: dict[str, Any] = _written(source, output)
+    else:
+        record = _quantise(options, source, output, show)
+    if samples:
+        record["verify"] = _compare(options, source, output, samples, show)
+    show.done()
+    print(json.dumps(record, indent=2) if options.json else _text(record))
+
+
+def _quantise(
+    options: argparse.Namespace, source: Path, output: Path, show: _Progress
+) -> dict[str, Any]:
+    from rtseg.calibration.calibration_set import select_images
+    from rtseg.calibration.quantise import quantise_onnx
+
     images = select_images(options.calib_data, options.calib_images, seed=options.calib_seed)
     keep = options.keep_fp16
     report = quantise_onnx(
@@ -104,17 +138,39 @@ def build(options: argparse.Namespace) -> None:
         threads=options.threads,
         progress=show,
     )
+    return _record(source, len(images), images.available, report)
+
+
+def _compare(
+    options: argparse.Namespace,
+    source: Path,
+    output: Path,
+    samples: list[Sample],
+    show: _Progress,
+) -> dict[str, Any]:
+    """Run source and output over labelled images; IoU and shares are 0 to 1."""
+    from rtseg.engines.errors import EngineError
+
     verdicts: dict[str, Verdict] = {}
-    if samples:
-        for precision, file in (("fp32", source), ("bf16", source), ("int8", output)):
-            try:
-                verdicts[precision] = _verify(file, precision, samples, options.threads, show)
-            except EngineError as error:
-                if precision != "bf16" or error.reason != "ENGINE_UNSUPPORTED":
-                    raise
-    show.done()
-    record = _record(source, len(images), images.available, report, verdicts)
-    print(json.dumps(record, indent=2) if options.json else _text(record))
+    for precision, file in (("fp32", source), ("bf16", source), (options.precision, output)):
+        # A CPU without FP16 shows what its FP16 types do in FP32.
+        arithmetic = "fp32" if precision == "fp16" else precision
+        try:
+            verdicts[precision] = _verify(file, arithmetic, samples, options.threads, show)
+        except EngineError as error:
+            if precision != "bf16" or error.reason != "ENGINE_UNSUPPORTED":
+                raise
+    return {
+        "images": len(samples),
+        **{
+            name: {
+                "miou": verdict.scores.mean_iou,
+                "pixel_accuracy": verdict.scores.pixel_accuracy,
+                "agreement_with_fp32": verdict.agreement(verdicts["fp32"]),
+            }
+            for name, verdict in verdicts.items()
+        },
+    }
 
 
 class _Progress:
@@ -156,11 +212,8 @@ def _shipped(name: str) -> Path:
     return choose_model(shipped_models(), name, "fp32").path
 
 
-def _int8_name(name: str) -> str:
-    stem = name.removesuffix(".onnx")
-    for precision in ("fp32", "float32"):
-        stem = stem.removesuffix(f"-{precision}")
-    return f"{stem}-int8.onnx"
+def _named(name: str, precision: str) -> str:
+    return f"{name.removesuffix('.onnx').removesuffix('-fp32')}-{precision}.onnx"
 
 
 def _samples(options: argparse.Namespace) -> list[Sample]:
@@ -188,18 +241,16 @@ def _verify(
         return verify_engine(engine, samples, progress=progress)
 
 
+def _written(source: Path, output: Path) -> dict[str, Any]:
+    return {"source": str(source), "output": str(output), "bytes": output.stat().st_size}
+
+
 def _record(
-    source: Path,
-    images: int,
-    available: int,
-    report: QuantisationReport,
-    verdicts: dict[str, Verdict],
+    source: Path, images: int, available: int, report: QuantisationReport
 ) -> dict[str, Any]:
-    """What the command says at its end, as JSON would have it; shares and IoU are 0 to 1."""
-    record: dict[str, Any] = {
-        "source": str(source),
-        "output": str(report.output),
-        "bytes": report.output.stat().st_size,
+    """What the command says at its end, as JSON would have it; shares are 0 to 1."""
+    return {
+        **_written(source, report.output),
         "method": report.spec.extra["calib_method"],
         "images": images,
         "images_available": available,
@@ -214,49 +265,45 @@ def _record(
         ],
         "seconds": report.seconds,
     }
-    if verdicts:
-        record["verify"] = {
-            "images": len(verdicts["fp32"].labels),
-            **{
-                name: {
-                    "miou": verdict.scores.mean_iou,
-                    "pixel_accuracy": verdict.scores.pixel_accuracy,
-                    "agreement_with_fp32": verdict.agreement(verdicts["fp32"]),
-                }
-                for name, verdict in verdicts.items()
-            },
-        }
-    return record
 
 
 def _text(record: dict[str, Any]) -> str:
-    left_out = ", ".join(f"{name} ({why})" for name, why in record["float_convolutions"].items())
     rows = {
         "written": f"{record['output']} ({record['bytes'] / 1e6:.1f} MB)",
         "from": record["source"],
-        "calibrated": f"{record['method']}, {record['images']} of {record['images_available']} "
-        f"images, {record['seconds']:.0f} s",
-        "cache": "" if record["cache"] == "none" else record["cache"],
-        "int8": f"{record['int8_convolutions']} convolutions",
-        "float": left_out,
-        "agreement": f"{record['agreement_on_calibration_images']:.2%} of the pixels with FP32, "
-        "on calibration images",
     }
-    for number, found in enumerate(record["sensitivity"][:8]):
-        rows["sensitive" if number == 0 else " " * number] = (
-            f"{found['name']}: {found['disagreement']:.2%} of the pixels change"
+    if "method" in record:
+        rows["calibrated"] = (
+            f"{record['method']}, {record['images']} of {record['images_available']} images, "
+            f"{record['seconds']:.0f} s"
         )
+        rows["cache"] = "" if record["cache"] == "none" else record["cache"]
+        rows["int8"] = f"{record['int8_convolutions']} convolutions"
+        left_out = record["float_convolutions"].items()
+        rows["float"] = ", ".join(f"{name} ({why})" for name, why in left_out)
+        rows["agreement"] = (
+            f"{record['agreement_on_calibration_images']:.2%} of the pixels with FP32, on "
+            "calibration images"
+        )
+        for number, found in enumerate(record["sensitivity"][:8]):
+            rows["sensitive" if number == 0 else " " * number] = (
+                f"{found['name']}: {found['disagreement']:.2%} of the pixels change"
+            )
     lines = [f"{name.strip():<11}{value}" for name, value in rows.items() if value]
     if "verify" in record:
-        verify = record["verify"]
-        lines.append(f"verified   on {verify['images']} images")
-        for name in ("fp32", "bf16", "int8"):
-            if name in verify:
-                row = verify[name]
-                lines.append(
-                    f"  {name}  mIoU {row['miou']:.2%}  pixels {row['pixel_accuracy']:.2%}  "
-                    f"same class as FP32 {row['agreement_with_fp32']:.2%}"
-                )
-        difference = 100 * (verify["int8"]["miou"] - verify["fp32"]["miou"])
-        lines.append(f"  INT8 - FP32: {difference:+.2f} points mIoU")
+        lines += _verified(record["verify"])
     return "\n".join(lines)
+
+
+def _verified(verify: dict[str, Any]) -> list[str]:
+    lines = [f"verified   on {verify['images']} images"]
+    names = [name for name in verify if name != "images"]
+    for name in names:
+        row = verify[name]
+        lines.append(
+            f"  {name}  mIoU {row['miou']:.2%}  pixels {row['pixel_accuracy']:.2%}  "
+            f"same class as FP32 {row['agreement_with_fp32']:.2%}"
+        )
+    difference = 100 * (verify[names[-1]]["miou"] - verify["fp32"]["miou"])
+    lines.append(f"  {names[-1].upper()} - FP32: {difference:+.2f} points mIoU")
+    return lines

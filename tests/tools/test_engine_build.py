@@ -124,11 +124,26 @@ def test_failures_are_one_line(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--calib-images", "0"], ["--calib-images", "-3"], ["--calib-method", "kl"], []],
+    [["--calib-images", "0"], ["--calib-images", "-3"], ["--calib-method", "kl"]],
 )
 def test_wrong_usage_exits_2(network: Path, arguments: list[str]) -> None:
-    data = ["--calib-data", "."] if arguments else []
-    assert main(["build", str(network), *data, *arguments]) == 2
+    assert main(["build", str(network), "--calib-data", ".", *arguments]) == 2
+
+
+def test_int8_asks_for_images(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", str(network)]) == 1
+    assert "NO_IMAGES: INT8 needs images" in capsys.readouterr().err
+
+
+def test_fp16_needs_none(
+    network: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fp16.onnx"
+    arguments = ["build", str(network), "--precision", "fp16", "-o", str(out)]
+    assert main([*arguments, "--verify", str(labelled)]) == 0
+    assert "FP16 - FP32: " in capsys.readouterr().out
+    with open_engine(out, backend="openvino") as engine:
+        assert engine.spec.precision == "fp16"
 
 
 def test_a_users_own_network_is_quantised(
