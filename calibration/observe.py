@@ -21,7 +21,7 @@ Progress = Callable[[str, int, int], None]
 _COUNTED = 1 << 18
 """Values of one tensor and image that are counted; its largest is taken from all."""
 
-_GROUP_BYTES = 128 << 20
+_GROUP_BYTES = 192 << 20
 """Outputs fetched from the runtime at once; more tensors mean more runs."""
 
 
