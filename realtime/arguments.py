@@ -99,6 +99,15 @@ def alpha(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number from 0 to 1{hint}. Received: {text!r}")
 
 
+def reconnect(text: str) -> int | None:
+    """Return a number of tries, or None for ``forever``."""
+    if text == "forever":
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"forever, or a whole number from 0. Received: {text!r}")
+
+
 def build_parser() -> Parser:
     """Return the parser of ``rt-seg``."""
     parser = Parser(
@@ -210,6 +219,13 @@ def _add_flow(parser: Parser) -> None:
         default=10.0,
         metavar="S",
         help="seconds without a frame until a stream counts as lost",
+    )
+    group.add_argument(
+        "--reconnect",
+        type=reconnect,
+        metavar="N|forever",
+        help="tries in a row for a stream or camera that was lost; 0: its loss is the end "
+        "(default: forever)",
     )
     group.add_argument("--width", type=number(int, 1, 16384), metavar="W", help="camera")
     group.add_argument("--height", type=number(int, 1, 16384), metavar="H", help="camera")

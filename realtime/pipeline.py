@@ -20,6 +20,7 @@ from rtseg.realtime.sinks.sink import Sink, SinkContext
 from rtseg.realtime.slot import Closed, Slot, keep_packets
 from rtseg.realtime.sources.source import Source
 from rtseg.realtime.throttle import FlowOptions, Throttle
+from rtseg.realtime.yuv import ColourTags, colour_tags, converted
 
 if TYPE_CHECKING:
     import av
@@ -84,6 +85,7 @@ class Pipeline:
             raise ValueError("a pipeline needs at least one sink. Received: none")
         self.profiler = profiler or Profiler()
         self._source = source
+        source.observer = self.profiler
         self._engine = engine
         self._painter = painter
         self._flow = flow or FlowOptions()
@@ -112,6 +114,7 @@ class Pipeline:
                 ("render", self._render),
             )
         ]
+        self._tags: ColourTags | None = None
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
         self._stop_asked = False
@@ -335,7 +338,7 @@ class Pipeline:
         if timing.upload_ms or timing.download_ms:
             stages_ms["upload"] = timing.upload_ms
             stages_ms["download"] = timing.download_ms
-        frame = self._same_size(job.frame)
+        frame = self._like_first(job.frame)
         picture = None
         if self._wants_picture and self._painter is not None:
             start_ns = now_ns()
@@ -346,10 +349,9 @@ class Pipeline:
         for worker in self._workers:
             worker.slot.put(Job(delivery, item))
 
-    def _same_size(self, frame: Frame) -> Frame:
-        """Scale a frame whose size differs from the first one's (mixed images)."""
-        width, height = self._info.width, self._info.height
-        if (frame.video.width, frame.video.height) == (width, height):
-            return frame
-        video = frame.video.reformat(width=width, height=height)
-        return dataclasses.replace(frame, video=video)
+    def _like_first(self, frame: Frame) -> Frame:
+        """Give a frame the first one's size and colours (mixed images, another camera mode)."""
+        if self._tags is None:
+            self._tags = colour_tags(frame.video)
+        video = converted(frame.video, self._tags, (self._info.width, self._info.height))
+        return frame if video is frame.video else dataclasses.replace(frame, video=video)

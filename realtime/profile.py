@@ -139,6 +139,9 @@ class Profiler:
         self.frames_in = 0
         self.frames_out = 0
         self.warmup_runs = 0
+        self.reconnects = 0
+        self.stalls = 0
+        self._newest_in_ns: int | None = None
 
     def frame_in(self, captured_ns: int) -> None:
         """Count a frame that the source handed over."""
@@ -146,6 +149,23 @@ class Profiler:
             self.frames_in += 1
             if self._first_ns is None:
                 self._first_ns = captured_ns
+            self._newest_in_ns = captured_ns
+
+    def stall(self) -> None:
+        """Count that the source gave nothing for too long."""
+        with self._lock:
+            self.stalls += 1
+
+    def reconnect(self) -> None:
+        """Count that a lost source is back."""
+        with self._lock:
+            self.reconnects += 1
+
+    def last_frame_age_s(self) -> float | None:
+        """Return how long ago the source handed its newest frame over, or None before any."""
+        with self._lock:
+            newest_ns = self._newest_in_ns
+        return None if newest_ns is None else max(0.0, (now_ns() - newest_ns) / 1e9)
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count frames that will not come out, by reason."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.profile import Profiler
+from rtseg.realtime.sinks.stale import stale_after_s, stale_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -73,6 +74,9 @@ class ProgressLine:
         status = f"{self._profiler.live_fps():.1f} frames/s  {p50_ms:.0f} ms"
         if dropped:
             status += f"  {dropped} dropped"
+        age_s = self._profiler.last_frame_age_s() or 0.0
+        if self._info.live and age_s > stale_after_s(self._info):
+            status += f"  {stale_text(age_s)}"
         self._progress.update(self._task, completed=self._profiler.frames_out, status=status)
         self._progress.refresh()
 

@@ -157,6 +157,8 @@ def build_report(
         cores_busy=cpu_s / elapsed_s if elapsed_s else 0.0,
         peak_memory_mib=environment.peak_memory_mib(),
         warmup_runs=profiler.warmup_runs,
+        reconnects=profiler.reconnects,
+        stalls=profiler.stalls,
         environment={
             "cpu": environment.cpu_name(),
             "cores": environment.usable_cores(),

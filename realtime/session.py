@@ -239,6 +239,7 @@ def _source_options(options: argparse.Namespace) -> SourceOptions:
         fps=options.fps,
         rtsp_transport=options.rtsp_transport,
         timeout_s=options.timeout,
+        reconnect=options.reconnect,
         hwaccel=options.hwaccel,
     )
 

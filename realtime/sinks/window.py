@@ -10,15 +10,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
 
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import SinkError
-from rtseg.realtime.frame import Rendered
+from rtseg.realtime.frame import U8, Rendered, now_ns
 from rtseg.realtime.sinks.display import has_display
 from rtseg.realtime.sinks.images import save_picture, to_bgr
 from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.sinks.stale import REMARK_S, mark_stale, stale_after_s
 from rtseg.realtime.sinks.viewer import HEADER
+
+if TYPE_CHECKING:
+    import av
 
 __all__ = ["WindowSink", "has_display"]
 
@@ -53,6 +59,7 @@ class WindowSink(Sink):
         self._waiting = 0
         self._closed_by_viewer = False
         self._shown: Rendered | None = None
+        self._marked_ns = 0
 
     def open(self, context: SinkContext) -> None:
         """Start the window's process; see :meth:`Sink.open`.
@@ -93,16 +100,8 @@ class WindowSink(Sink):
             raise SinkError("the window needs pictures. Received: none", reason="BAD_INPUT")
         if self._closed_by_viewer:
             return
-        bgr = to_bgr(item.picture)
-        ratio = self._context.source.sample_aspect_ratio
-        if self._context.sample_aspect_ratio_of_picture and ratio > 0 and ratio != 1:
-            import cv2
-
-            size = (max(1, round(bgr.shape[1] * ratio)), bgr.shape[0])
-            bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_LINEAR)
         self._shown = item
-        self._waiting += 1
-        self._send(HEADER.pack(bgr.shape[1], bgr.shape[0]) + bgr.tobytes())
+        self._show(self._square_pixels(item.picture, self._context))
         deadline_s = time.monotonic() + ANSWER_S
         while self._waiting and not self._closed_by_viewer:
             if time.monotonic() > deadline_s:
@@ -111,10 +110,11 @@ class WindowSink(Sink):
         self._serve()
 
     def idle(self) -> None:
-        """Take the keys; see :meth:`Sink.idle`."""
+        """Take the keys, and mark the last picture of a live source once it is old."""
         if self._context is not None:
             self._listen(0)
             self._serve()
+            self._mark_if_stale(self._context)
 
     def close(self) -> None:
         """Close the window; see :meth:`Sink.close`."""
@@ -136,6 +136,33 @@ class WindowSink(Sink):
         if self._complaints is not None:
             self._complaints.close()
             self._complaints = None
+
+    def _mark_if_stale(self, context: SinkContext) -> None:
+        item = self._shown
+        if not context.source.live or self.controls.paused or item is None or self._waiting:
+            return
+        now = now_ns()
+        age_s = (now - item.frame.captured_ns) / 1e9
+        if age_s < stale_after_s(context.source) or now - self._marked_ns < REMARK_S * 1e9:
+            return
+        self._marked_ns = now
+        if item.picture is not None and not self._closed_by_viewer:
+            self._show(mark_stale(self._square_pixels(item.picture, context), age_s))
+
+    @staticmethod
+    def _square_pixels(picture: av.VideoFrame, context: SinkContext) -> U8:
+        bgr = to_bgr(picture)
+        ratio = context.source.sample_aspect_ratio
+        if not context.sample_aspect_ratio_of_picture or ratio <= 0 or ratio == 1:
+            return bgr
+        import cv2
+
+        size = (max(1, round(bgr.shape[1] * ratio)), bgr.shape[0])
+        return np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+    def _show(self, bgr: U8) -> None:
+        self._waiting += 1
+        self._send(HEADER.pack(bgr.shape[1], bgr.shape[0]) + bgr.tobytes())
 
     def _send(self, data: bytes) -> None:
         assert self._process is not None

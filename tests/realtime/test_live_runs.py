@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,12 @@ from tests.servers.running import needs_rtsp_server, rtsp_server
 
 T = TypeVar("T")
 COMMAND = [sys.executable, "-c", "from rtseg.realtime.cli import command; command()"]
+
+OTHER_PIPELINE = (
+    "( videotestsrc is-live=true pattern=ball "
+    "! video/x-raw,format=I420,width=160,height=120,framerate=10/1 "
+    "! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+)
 
 needs_xdotool = pytest.mark.skipif(shutil.which("xdotool") is None, reason="needs xdotool")
 
@@ -95,7 +102,7 @@ def test_a_server_that_goes_away_is_one_line_and_the_file_plays(
         process = subprocess.Popen(
             [
                 *(*COMMAND, f"rtsp://127.0.0.1:{port}/live", str(out)),
-                *("--jsonl", str(log), "--timeout", "3", "--no-progress"),
+                *("--jsonl", str(log), "--timeout", "3", "--no-progress", "--reconnect", "0"),
             ],
             stderr=subprocess.PIPE,
             text=True,
@@ -115,3 +122,49 @@ def test_a_server_that_goes_away_is_one_line_and_the_file_plays(
         assert not errors
     with av.open(str(out)) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 10
+
+
+@needs_rtsp_server
+def test_a_run_goes_on_when_its_server_comes_back_with_another_picture(tmp_path: Path) -> None:
+    import av
+
+    out, log, profile = tmp_path / "seg.mp4", tmp_path / "frames.jsonl", tmp_path / "profile.json"
+
+    def frames() -> int:
+        return log.read_text().count("\n") if log.exists() else 0
+
+    with rtsp_server() as (port, server):
+        process = subprocess.Popen(
+            [
+                *(*COMMAND, f"rtsp://127.0.0.1:{port}/live", str(out), "--no-progress"),
+                *("--jsonl", str(log), "--timeout", "5", "--profile", str(profile)),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: frames() > 10, process)
+        server.kill()
+    try:
+        seen = frames() + 5
+        with rtsp_server(OTHER_PIPELINE, port=port):
+            wait_for(lambda: frames() > seen, process)
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 143, said
+    assert "RECONNECTED" in said
+    assert "Traceback" not in said
+    assert json.loads(profile.read_text())["reconnects"] == 1
+    stamps_s = [json.loads(line)["pts_s"] for line in log.read_text().splitlines()]
+    assert stamps_s == sorted(set(stamps_s))
+    with av.open(str(out)) as container:
+        video = container.streams.video[0]
+        assert (video.width, video.height) == (320, 240)
+        assert sum(1 for _ in container.decode(video)) > 15
+
+
+def test_a_wrong_number_of_tries_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("-1", "soon", "1.5", ""):
+        assert main(["--source", "rtsp://127.0.0.1/x", f"--reconnect={wrong}"]) == 2
+        assert "forever, or a whole number" in capsys.readouterr().err

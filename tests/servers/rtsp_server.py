@@ -1,8 +1,8 @@
 """A real RTSP server, GStreamer's, for one stream at ``/live``; run by Debian's Python.
 
-usage: rtsp_server.py PIPELINE [basic|digest USER PASSWORD]
+usage: rtsp_server.py PORT PIPELINE [basic|digest USER PASSWORD]
 
-Prints ``ready PORT`` once it listens on 127.0.0.1.
+With port 0 the system chooses one. Prints ``ready PORT`` once it listens on 127.0.0.1.
 """
 
 import sys
@@ -15,12 +15,12 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 
-def main(pipeline: str, method: str = "", user: str = "", password: str = "") -> None:
+def main(port: str, pipeline: str, method: str = "", user: str = "", password: str = "") -> None:
     """Serve ``pipeline`` until killed."""
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
-    server.set_service("0")
+    server.set_service(port)
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(pipeline)
     if method:

@@ -39,11 +39,13 @@ needs_rtsp_server = pytest.mark.skipif(
 
 @contextmanager
 def rtsp_server(
-    pipeline: str = TEST_PIPELINE, *auth: str
+    pipeline: str = TEST_PIPELINE, *auth: str, port: int = 0
 ) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     """Run a GStreamer RTSP server; yield its port and process. ``auth``: method, user, password."""
     process = subprocess.Popen(
-        [DEBIAN_PYTHON, str(RTSP_SCRIPT), pipeline, *auth], stdout=subprocess.PIPE, text=True
+        [DEBIAN_PYTHON, str(RTSP_SCRIPT), str(port), pipeline, *auth],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     try:

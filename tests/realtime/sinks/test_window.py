@@ -10,13 +10,22 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import SinkError
 from rtseg.realtime.sinks.display import has_display
+from rtseg.realtime.sinks.stale import (
+    REMARK_S,
+    STALE_S,
+    mark_stale,
+    stale_after_s,
+    stale_text,
+)
 from rtseg.realtime.sinks.window import WindowSink
 from tests.realtime.sinks.parts import context, rendered
 
@@ -235,3 +244,74 @@ def test_without_a_display_there_is_an_error_and_no_crash(monkeypatch, name):
     sink.close()
     assert caught.value.reason == "NO_DISPLAY"
     assert "--out FILE" in str(caught.value)
+
+
+@needs_x
+def test_the_last_picture_of_a_live_source_is_marked_once_it_is_old(display, monkeypatch):
+    sink = WindowSink()
+    ages = []
+
+    def noted(bgr, age_s):
+        ages.append(age_s)
+        return mark_stale(bgr, age_s)
+
+    monkeypatch.setattr("rtseg.realtime.sinks.window.mark_stale", noted)
+    with sink:
+        sink.open(context((320, 240), live=True))
+        item = next(rendered(1, (320, 240)))
+        sink.write(item)
+        bright = shown_mean()
+        sink.idle()
+        assert not ages  # not old yet
+
+        def idle_until(condition):
+            def tried():
+                sink.idle()
+                return condition()
+
+            return wait_until(tried)
+
+        idle_until(lambda: len(ages) >= 2)
+        idle_until(lambda: shown_mean() < 0.8 * bright)
+        assert ages[0] >= STALE_S
+        assert ages[1] - ages[0] >= REMARK_S
+        sink.controls.press("space")  # whoever pauses knows
+        seen = len(ages)
+        assert sink.controls.paused
+        time.sleep(REMARK_S * 1.5)
+        sink.idle()
+        assert len(ages) == seen
+        sink.controls.press("space")
+        sink.write(next(rendered(1, (320, 240))))
+        wait_until(lambda: shown_mean() > 0.9 * bright)
+
+
+def shown_mean():
+    """Return the mean brightness of the screen."""
+    import av
+
+    size = {"video_size": "320x240"}
+    with av.open(os.environ["DISPLAY"], format="x11grab", options=size) as screen:
+        frame = next(screen.decode(video=0))
+    return float(frame.to_ndarray(format="gray").mean())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (96, 64), (1920, 1080), (64, 2000)])
+def test_a_stale_picture_is_marked_whatever_its_size(size):
+    width, height = size
+    picture = np.full((height, width, 3), 200, np.uint8)
+    marked = mark_stale(picture, 4000.0)
+    assert marked.shape == picture.shape
+    assert int(picture.min()) == 200  # a copy
+    assert int(marked[0, 0].max()) < 150  # dimmed
+    assert len(np.unique(marked)) > 2  # text
+
+
+def test_the_age_of_a_stale_picture_in_words():
+    texts = [stale_text(age_s) for age_s in (2.9, 61, 3600)]
+    assert texts == [f"no new frame for {age}" for age in ("2 s", "1:01", "1:00:00")]
+
+
+def test_a_slow_source_is_stale_after_three_frames():
+    assert stale_after_s(context(fps=Fraction(1, 2)).source) == 6
+    assert stale_after_s(context(fps=None).source) == STALE_S

@@ -173,7 +173,7 @@ def test_stems(tmp_path: Path) -> None:
         ("udp://239.0.0.1:5000", "239.0.0.1"),
         ("rtsp://u:p@cam/", "cam"),
     ]:
-        source = open_source(url)
+        source = open_source(url, SourceOptions(reconnect=0))
         assert isinstance(source, StreamSource)
         assert source._stem == stem
 

@@ -34,7 +34,7 @@ ESCAPED = "p%40ss%3Aw%2Frd"
 
 
 def opened(url: str, **options: Any) -> Source:
-    source = open_source(url, SourceOptions(**{"timeout_s": 8.0, **options}))
+    source = open_source(url, SourceOptions(**{"timeout_s": 8.0, "reconnect": 0, **options}))
     source.open()
     return source
 
@@ -196,7 +196,9 @@ def test_udp_that_nobody_sends() -> None:
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "tcp"])
 def test_close_while_opening(scheme: str) -> None:
     with tcp_server(send_then_stall(b"")) as port:
-        source = open_source(f"{scheme}://127.0.0.1:{port}/live", SourceOptions(timeout_s=30))
+        source = open_source(
+            f"{scheme}://127.0.0.1:{port}/live", SourceOptions(timeout_s=30, reconnect=0)
+        )
         errors: list[BaseException] = []
 
         def connect() -> None:

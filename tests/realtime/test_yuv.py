@@ -1,0 +1,70 @@
+"""A frame brought to another frame's size, matrix and range looks the same."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from rtseg.realtime.yuv import (
+    BT709,
+    FULL,
+    LIMITED,
+    SMPTE170M,
+    ColourTags,
+    colour_tags,
+    converted,
+    sws_matrix,
+)
+
+COLOUR = (200, 60, 30)
+TARGETS = [ColourTags(SMPTE170M, False), ColourTags(BT709, True)]
+
+
+def flat(name: str, full: bool) -> av.VideoFrame:
+    rgb = np.full((48, 64, 3), COLOUR, np.uint8)
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+    if name == "rgb24":
+        return frame
+    frame = frame.reformat(format=name, dst_color_range=FULL if full else LIMITED)
+    frame.color_range = FULL if full else LIMITED
+    return frame
+
+
+def to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    if frame.format.is_rgb:
+        return frame.to_ndarray(format="rgb24")
+    tags = colour_tags(frame)
+    return frame.to_ndarray(
+        format="rgb24",
+        src_colorspace=sws_matrix(tags),
+        src_color_range=FULL if tags.full_range else LIMITED,
+        dst_color_range=FULL,
+    )
+
+
+@pytest.mark.parametrize("tags", TARGETS)
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("yuvj420p", True),
+        ("yuv420p", False),
+        ("yuv422p", True),
+        ("nv12", False),
+        ("yuv420p10le", False),
+        ("rgb24", False),
+    ],
+)
+def test_colours_stay(name: str, full: bool, tags: ColourTags) -> None:
+    frame = flat(name, full)
+    new = converted(frame, tags, (32, 20))
+    assert (new.width, new.height) == (32, 20)
+    if name != "rgb24":
+        found = colour_tags(new)
+        assert (found.matrix, found.full_range) == (tags.matrix, tags.full_range)
+    assert np.abs(to_rgb(new)[10, 16].astype(int) - COLOUR).max() <= 4
+
+
+def test_a_frame_that_is_so_already_is_not_copied() -> None:
+    frame = flat("yuv420p", False)
+    assert converted(frame, colour_tags(frame), (64, 48)) is frame
