@@ -193,8 +193,11 @@ def _train(options: argparse.Namespace) -> None:
 def _make_trainer(kind: str, config: TrainConfig, weights: Any) -> Trainer:
     from importlib.util import find_spec
 
+    from rtseg.models.registry import KERAS_TRAINED, LITE0_NETWORKS, builder
+
     if kind == "auto":
-        kind = "torch" if find_spec("torch") else "keras"
+        fits = config.network not in KERAS_TRAINED
+        kind = "torch" if fits and find_spec("torch") else "keras"
     if kind == "torch":
         if not find_spec("torch"):
             from rtseg.models.errors import missing_package
@@ -203,7 +206,6 @@ def _make_trainer(kind: str, config: TrainConfig, weights: Any) -> Trainer:
         # The accelerated step takes its graph from Keras; one framework is enough.
         os.environ.setdefault("KERAS_BACKEND", "torch")
     from rtseg.models.convert_lite0 import load_imagenet
-    from rtseg.models.registry import LITE0_NETWORKS, builder
 
     start = config.imagenet and config.network in LITE0_NETWORKS
     prepare = load_imagenet if start else (lambda model: 0)

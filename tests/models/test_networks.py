@@ -9,12 +9,23 @@ from rtseg.models.summary import measure
 
 pytest.importorskip("keras", reason="needs the extra 'train'")
 
+#: Pixels of the input a pixel of the logits; 4 where not named.
+OUTPUT_STRIDES = {"separable-unet": 1, "bayesian-segnet": 1, "fast-scnn": 8}
+
+#: Parameters as published, in millions, how far we may be off, and ours to the last one.
+PUBLISHED = {
+    "deeplabv3plus": (41.05, 0.01, 41_256_931),
+    "bayesian-segnet": (29.46, 0.01, 29_461_907),
+    "fast-scnn": (1.11, 0.05, 1_161_379),
+}
+
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_ends_at_a_quarter_of_its_input(name: str) -> None:
+def test_every_network_ends_at_its_stride(name: str) -> None:
     model = build(name, 64, 96, classes=7)
     assert model.input_shape == (None, 64, 96, 3)
-    assert model.output_shape == (None, 16, 24, 7)
+    stride = OUTPUT_STRIDES.get(name, 4)
+    assert model.output_shape == (None, 64 // stride, 96 // stride, 7)
     assert model.name == name
 
 
@@ -41,7 +52,9 @@ def test_espnet_has_the_tensors_of_the_paper_at_512() -> None:
         assert shapes[f"ppm_{bins}_conv"] == (bins, bins, 80)
 
 
-@pytest.mark.parametrize("name", ["espnet-lite", "espnet-base-s0"])
+@pytest.mark.parametrize(
+    "name", ["espnet-lite", "espnet-base-s0", "separable-unet", "bayesian-segnet", "fast-scnn"]
+)
 def test_the_order_of_the_layers_is_that_of_every_size(name: str) -> None:
     orders = [[layer.name for layer in build(name, *s).layers] for s in ((32, 32), (192, 512))]
     assert orders[0] == orders[1]
@@ -51,6 +64,14 @@ def test_sizes_of_the_default_network() -> None:
     size = measure(build("espnet-lite"))
     assert size.parameters == 3_204_563
     assert size.macs == 2_115_272_704
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes_of_the_comparison_networks(name: str) -> None:
+    published, tolerance, ours = PUBLISHED[name]
+    size = measure(build(name, 64, 64))
+    assert size.parameters == ours
+    assert size.trainable / 1e6 == pytest.approx(published, rel=tolerance)
 
 
 def test_the_single_bin_has_no_batch_norm() -> None:
