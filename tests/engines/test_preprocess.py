@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtseg.engines.errors import EngineError
-from rtseg.engines.preprocess import array_to_engine_input, interpolation_for, to_engine_input
+from rtseg.engines.preprocess import array_to_engine_input, to_engine_input
 from tests.data import needs_shared_data, shared_data
 
 
@@ -127,12 +127,6 @@ def test_threads_do_not_disturb_each_other() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-def test_enlarging_one_side_is_enlarging() -> None:
-    assert interpolation_for(720, 1280, 512, 512) == "AREA"
-    assert interpolation_for(512, 512, 512, 512) == "AREA"
-    assert interpolation_for(360, 640, 512, 512) == "BICUBIC"
 
 
 @needs_shared_data
