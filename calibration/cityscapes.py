@@ -143,6 +143,29 @@ def read_label(sample: Sample) -> NDArray[np.uint8]:
     return np.ascontiguousarray(label, np.uint8)
 
 
+def read_instances(sample: Sample) -> NDArray[np.uint16] | None:
+    """Read the instance ids of a sample as uint16 (H, W), or None where it has none.
+
+    They lie beside the label as ``..._gtFine_instanceIds.png``.
+
+    Raises:
+        CalibrationError: the file is damaged or no instance image.
+    """
+    if sample.label is None:
+        return None
+    path = sample.label.with_name(f"{sample.name}{LABEL_SUFFIX}instanceIds.png")
+    if not path.exists():
+        return None
+    instances = _decode(path, cv2.IMREAD_UNCHANGED)
+    if instances.ndim != 2 or instances.dtype != np.uint16:
+        raise CalibrationError(
+            f"{path} is no instance image: {instances.dtype} {instances.shape}; "
+            "one channel of uint16 is allowed",
+            reason="BAD_LABEL",
+        )
+    return np.asarray(instances, np.uint16)
+
+
 def _decode(path: Path, flags: int) -> NDArray[Any]:
     """Decode an image file, turning every way to fail into one error."""
     try:

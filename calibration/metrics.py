@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.calibration.errors import CalibrationError
-from rtseg.engines.labels import VOID_ID
+from rtseg.engines.labels import VOID_ID, ClassTable
 
 Counts = NDArray[np.int64]
 
@@ -61,12 +61,14 @@ class Scores:
         mean_iou: mean over the classes that are not NaN.
         pixel_accuracy: share of the labelled pixels that are right.
         pixels: number of labelled pixels.
+        matrix: the confusion matrix itself, int64 (classes, classes).
     """
 
     class_iou: NDArray[np.float64]
     mean_iou: float
     pixel_accuracy: float
     pixels: int
+    matrix: Counts
 
 
 def scores(matrix: Counts) -> Scores:
@@ -81,4 +83,32 @@ def scores(matrix: Counts) -> Scores:
         mean_iou=float(np.nanmean(iou)) if total else float("nan"),
         pixel_accuracy=float(right.sum() / total) if total else float("nan"),
         pixels=total,
+        matrix=matrix,
     )
+
+
+def category_members(table: ClassTable) -> dict[str, tuple[int, ...]]:
+    """Return the classes of each category of a table, in the table's order."""
+    members: dict[str, tuple[int, ...]] = {}
+    for number, name in enumerate(table.categories):
+        members[name] = (*members.get(name, ()), number)
+    return members
+
+
+def category_iou(matrix: Counts, table: ClassTable) -> dict[str, float]:
+    """Compute IoU by category: classes of one category are not told apart.
+
+    Args:
+        matrix: confusion matrix (classes, classes).
+        table: the classes and their categories.
+
+    Returns:
+        IoU by category, NaN for one in neither truth nor prediction; empty for a table
+        without categories.
+    """
+    result = {}
+    for name, members in category_members(table).items():
+        right = int(matrix[np.ix_(members, members)].sum())
+        union = int(matrix[list(members)].sum() + matrix[:, members].sum()) - right
+        result[name] = right / union if union else float("nan")
+    return result

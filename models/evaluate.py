@@ -140,10 +140,18 @@ def judge(
     kind: str = "cityscapes",
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    observe: Sequence[Callable[[Sample, U8, U8], None]] = (),
 ) -> tuple[ClassTable, Scores]:
     """Score a 19-class network on labelled samples.
 
     On CamVid its classes are mapped to CamVid's 11 first.
+
+    Args:
+        predict: the network.
+        samples: what it is judged on.
+        kind: ``cityscapes`` or ``camvid``.
+        progress: told (done, total) after each image.
+        observe: each is given the sample, its label and the prediction, both uint8 (H, W).
 
     Returns:
         The classes judged, and the scores.
@@ -158,6 +166,8 @@ def judge(
         if kind == "camvid":
             guess = mapping[guess]
         matrix += confusion_matrix(label, guess, len(table))
+        for each in observe:
+            each(sample, label, guess)
         progress(number, len(samples))
     return table, scores(matrix)
 

@@ -95,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         "auto: torch where it is installed",
     )
 
-    evaluate = commands.add_parser("evaluate", parents=[shared], help="class IoU, mIoU, accuracy")
+    evaluate = commands.add_parser(
+        "evaluate", parents=[shared], help="class, category and instance IoU"
+    )
     evaluate.add_argument("model", type=Path, help="an .onnx or engine file, or .weights.h5")
     evaluate.add_argument("--data", type=Path, required=True, metavar="ROOT", help="data set")
     evaluate.add_argument("--kind", choices=("cityscapes", "camvid"), default="cityscapes")
@@ -219,7 +221,9 @@ def _make_trainer(kind: str, config: TrainConfig, weights: Any) -> Trainer:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from rtseg.engines.labels import CITYSCAPES
     from rtseg.models.evaluate import as_text, find_data, judge, open_predictor
+    from rtseg.models.evaluation import InstanceJudge, as_json, details_text
 
     samples = find_data(options.data, options.split, options.kind)[: options.limit]
 
@@ -227,6 +231,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         if sys.stderr.isatty():
             print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr)
 
+    instances = InstanceJudge(CITYSCAPES)
+    observe = [instances] if options.kind == "cityscapes" else []
     with open_predictor(
         options.model,
         network=options.network,
@@ -234,23 +240,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         upsample=options.upsample,
         backend=options.backend,
     ) as predict:
-        table, result = judge(predict, samples, options.kind, progress=progress)
+        table, result = judge(predict, samples, options.kind, progress=progress, observe=observe)
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "images": len(samples),
-                    "mean_iou": result.mean_iou,
-                    "pixel_accuracy": result.pixel_accuracy,
-                    "class_iou": {
-                        name: None if iou != iou else float(iou)
-                        for name, iou in zip(table.names, result.class_iou, strict=True)
-                    },
-                }
-            )
-        )
+        print(json.dumps(as_json(table, result, instances, images=len(samples))))
     else:
         print(as_text(table, result))
+        details = details_text(table, result, instances)
+        if details:
+            print(details)
         print(f"{len(samples)} images")
 
 

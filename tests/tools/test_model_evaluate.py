@@ -1,0 +1,53 @@
+"""``rt-seg-model evaluate`` with an engine file: what it prints and what it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rtseg.tools.rt_seg_model import main
+from tests.models.scenes import scene, write_cityscapes
+
+WEIGHTS = sorted((Path(__file__).parents[2] / "models" / "weights").glob("*.onnx"))
+
+
+@pytest.fixture(scope="module")
+def network() -> str:
+    if not WEIGHTS:
+        pytest.skip("this clone has no shipped weights")
+    return str(WEIGHTS[0])
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> Path:
+    """Two images; only the second has instance ids."""
+    root = write_cityscapes(tmp_path / "city", "val", count=2)
+    _, label = scene(1, 256, 128)
+    instances = np.zeros(label.shape, np.uint16)
+    instances[20:60, 20:90] = 26001
+    label[20:60, 20:90] = 13
+    stem = root / "gtFine" / "val" / "lummerland" / "lummerland_000001_000019_gtFine_"
+    cv2.imwrite(f"{stem}labelTrainIds.png", label)
+    cv2.imwrite(f"{stem}instanceIds.png", instances)
+    return root
+
+
+def test_categories_and_instances_are_reported(
+    network: str, city: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", network, "--data", str(city)]) == 0
+    text = capsys.readouterr().out
+    assert "category mIoU" in text
+    assert "instance-weighted (iIoU), 1 images with instance ids" in text
+    assert main(["evaluate", network, "--data", str(city), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    matrix = np.array(found["confusion_matrix"])
+    assert matrix.shape == (19, 19)
+    assert np.trace(matrix) / matrix.sum() == pytest.approx(found["pixel_accuracy"])
+    assert {"flat", "vehicle", "human"} <= set(found["category_iou"])
+    assert found["instances"]["images"] == 1
+    assert "car" in found["instances"]["class_iiou"]
