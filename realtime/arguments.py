@@ -266,3 +266,8 @@ def _add_run(parser: Parser) -> None:
         metavar="FILE.json",
         help="the closing report, also as JSON when a file is named",
     )
+    group.add_argument(
+        "--trace",
+        metavar="FILE.json",
+        help="every stage of every frame on a time axis; opens in ui.perfetto.dev",
+    )

@@ -32,8 +32,10 @@ class Delivery:
         self._slowest_ms = 0.0
         self._written = False
 
-    def written(self, presented_ns: int, spent_ms: float) -> None:
-        """Say that one output has taken the frame."""
+    def written(self, start_ns: int, end_ns: int, presented_ns: int) -> None:
+        """Say that one output has taken the frame, from ``start_ns`` to ``end_ns``."""
+        self._profiler.trace.span("write", start_ns, end_ns, self.item.frame.index)
+        spent_ms = (end_ns - start_ns) / 1e6
         with self._lock:
             self._presented_ns = max(self._presented_ns, presented_ns)
             self._slowest_ms = max(self._slowest_ms, spent_ms)
@@ -144,6 +146,6 @@ class SinkWorker:
             self.sink.write(job.item)
             end_ns = now_ns()
             presented_ns = end_ns if self.sink.presents else start_ns
-            job.delivery.written(presented_ns, (end_ns - start_ns) / 1e6)
+            job.delivery.written(start_ns, end_ns, presented_ns)
         if self._packets is not None:
             self.sink.write_packets(self._packets())

@@ -50,6 +50,7 @@ class _InFlight:
     handle: Handle
     buffer: U8
     preprocess_ms: float
+    submitted_ns: int
 
 
 class Pipeline:
@@ -248,6 +249,8 @@ class Pipeline:
                 if self._stopping.is_set():
                     return
                 self.profiler.frame_in(frame.captured_ns)
+                begun_ns = frame.captured_ns - int(frame.decode_ms * 1e6)
+                self.profiler.trace.span("decode", begun_ns, frame.captured_ns, frame.index)
                 if carried:
                     frame = dataclasses.replace(frame, packets=carried + frame.packets)
                     carried = ()
@@ -264,7 +267,9 @@ class Pipeline:
                     else:  # too slow for real time: play slower, do not race to catch up
                         start_s -= early_s
                     frame = dataclasses.replace(frame, captured_ns=now_ns())
+                put_ns = now_ns()
                 self._captured.put(frame)
+                self.profiler.trace.span("wait for room", put_ns, now_ns(), frame.index)
                 taken += 1
                 if self._flow.max_frames is not None and taken >= self._flow.max_frames:
                     return
@@ -302,9 +307,13 @@ class Pipeline:
                 assert frame is not None
                 start_ns = now_ns()
                 buffer = to_engine_input(frame.video, spec.height, spec.width)[None]
-                preprocess_ms = (now_ns() - start_ns) / 1e6
+                ready_ns = now_ns()
                 handle = self._engine.submit(buffer)
-                self._in_flight.put(_InFlight(frame, handle, buffer, preprocess_ms))
+                submitted_ns = now_ns()
+                self.profiler.trace.span("preprocess", start_ns, ready_ns, frame.index)
+                self.profiler.trace.span("submit", ready_ns, submitted_ns, frame.index)
+                preprocess_ms = (ready_ns - start_ns) / 1e6
+                self._in_flight.put(_InFlight(frame, handle, buffer, preprocess_ms, submitted_ns))
         except Closed:
             pass
         finally:
@@ -326,10 +335,13 @@ class Pipeline:
                 worker.finish(None if stopped else self._trailing)
 
     def _deliver(self, job: _InFlight) -> None:
+        trace, index = self.profiler.trace, job.frame.index
+        asked_ns = now_ns()
         try:
             labels = self._engine.result(job.handle)[0]
         finally:
             self._permits.release()
+        result_ns = now_ns()
         stages_ms = {"decode": job.frame.decode_ms, "preprocess": job.preprocess_ms}
         timing = job.handle.timing
         if timing is None:
@@ -338,16 +350,24 @@ class Pipeline:
         if timing.upload_ms or timing.download_ms:
             stages_ms["upload"] = timing.upload_ms
             stages_ms["download"] = timing.download_ms
+        trace.span("wait for the engine", asked_ns, result_ns, index)
+        trace.overlapping(
+            "in the engine", job.submitted_ns, result_ns, index, infer_ms=timing.infer_ms
+        )
+        start_ns = now_ns()
         frame = self._like_first(job.frame)
         picture = None
         if self._wants_picture and self._painter is not None:
-            start_ns = now_ns()
             picture = self._painter.render(frame, labels)
-            stages_ms["render"] = (now_ns() - start_ns) / 1e6
+            end_ns = now_ns()
+            stages_ms["render"] = (end_ns - start_ns) / 1e6
+            trace.span("render", start_ns, end_ns, index)
         item = Rendered(frame, labels, picture, stages_ms)
         delivery = Delivery(item, len(self._workers), self.profiler)
+        put_ns = now_ns()
         for worker in self._workers:
             worker.slot.put(Job(delivery, item))
+        trace.span("wait for outputs", put_ns, now_ns(), index)
 
     def _like_first(self, frame: Frame) -> Frame:
         """Give a frame the first one's size and colours (mixed images, another camera mode)."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rtseg.realtime.frame import now_ns
+from rtseg.realtime.trace import Trace
 
 STAGES = (
     "decode",
@@ -124,9 +125,11 @@ class Profiler:
 
     Args:
         output_interval: over how many frames :meth:`live_fps` looks back.
+        trace: gets every stage of every frame, or None.
     """
 
-    def __init__(self, *, output_interval: int = 60) -> None:
+    def __init__(self, *, output_interval: int = 60, trace: Trace | None = None) -> None:
+        self.trace = trace or Trace()
         self._lock = threading.Lock()
         self._stages = {stage: LatencyHistogram() for stage in STAGES}
         self._latency = LatencyHistogram()
@@ -155,11 +158,13 @@ class Profiler:
         """Count that the source gave nothing for too long."""
         with self._lock:
             self.stalls += 1
+        self.trace.instant("stall")
 
     def reconnect(self) -> None:
         """Count that a lost source is back."""
         with self._lock:
             self.reconnects += 1
+        self.trace.instant("reconnect")
 
     def last_frame_age_s(self) -> float | None:
         """Return how long ago the source handed its newest frame over, or None before any."""
@@ -171,6 +176,7 @@ class Profiler:
         """Count frames that will not come out, by reason."""
         with self._lock:
             self._dropped[reason] += count
+        self.trace.instant(f"dropped: {reason}")
 
     def stage(self, name: str, value_ms: float) -> None:
         """Count a duration of one stage."""
@@ -198,6 +204,7 @@ class Profiler:
             for name, value_ms in stages_ms.items():
                 self._stages[name].add(value_ms)
             self._recent.append(FrameRecord(index, pts_s, latency_ms, dict(stages_ms)))
+        self.trace.overlapping("frame", captured_ns, presented_ns, index, pts_s=pts_s)
 
     def live_fps(self) -> float:
         """Return the output rate over the last frames, in frames a second."""

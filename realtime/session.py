@@ -25,6 +25,7 @@ from rtseg.realtime.log import set_up_logging
 from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.palette import load_palette, select_classes
 from rtseg.realtime.pipeline import Pipeline
+from rtseg.realtime.profile import Profiler
 from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.report import RunReport, build_report
 from rtseg.realtime.sinks.encode import EncodeOptions, parse_bitrate
@@ -40,6 +41,7 @@ from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source, parse_source
 from rtseg.realtime.throttle import FlowOptions
+from rtseg.realtime.trace import Trace, TraceFile
 from rtseg.realtime.view import VIEWS, View, ViewOptions
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def run_session(options: argparse.Namespace) -> int:
     with _Signals() as signals:
         parse_source(options.source)  # what cannot be meant comes before anything else
         flow = _flow_options(options)
+        _check_measure_options(options)
         sink_texts = _sink_texts(options)
         with (
             open_source(options.source, _source_options(options)) as source,
@@ -74,9 +77,13 @@ def run_session(options: argparse.Namespace) -> int:
             classes = load_palette(options.palette, engine.spec.classes)
             renderer = Renderer(classes, view, controls)
             sinks = _open_sinks(options, sink_texts, controls)
-            pipeline = Pipeline(source, engine, renderer, sinks, flow=flow, controls=controls)
-            signals.pipeline = pipeline
-            return _Run(options, source, engine, renderer, controls, pipeline, signals).run()
+            with contextlib.closing(_open_trace(options)) as trace:
+                profiler = Profiler(trace=trace)
+                pipeline = Pipeline(
+                    source, engine, renderer, sinks, flow=flow, controls=controls, profiler=profiler
+                )
+                signals.pipeline = pipeline
+                return _Run(options, source, engine, renderer, controls, pipeline, signals).run()
 
 
 class _Signals:
@@ -229,6 +236,22 @@ class _Run:
             _log.info("%d of %d frames were dropped", dropped, report.frames_in)
 
 
+def _check_measure_options(options: argparse.Namespace) -> None:
+    """Refuse names that are surely a slip: these files are replaced without asking.
+
+    Raises:
+        UsageError: another suffix than allowed.
+    """
+    for option in ("profile", "trace"):
+        path = getattr(options, option)
+        if path and Path(path).suffix.lower() != ".json":
+            raise UsageError(f"--{option} writes FILE.json. Received: {path!r}")
+
+
+def _open_trace(options: argparse.Namespace) -> Trace:
+    return TraceFile(Path(options.trace)) if options.trace else Trace()
+
+
 def _source_options(options: argparse.Namespace) -> SourceOptions:
     return SourceOptions(
         start_s=options.start,
@@ -332,7 +355,8 @@ def _open_sinks(
         label_ids="cityscapes" if options.label_ids == "cityscapes" else "trainids",
         controls=controls,
     )
-    places = [*texts, *filter(None, (options.labels_out, options.jsonl))]
+    files = (options.labels_out, options.jsonl, options.profile, options.trace)
+    places = [*texts, *filter(None, files)]
     source = parse_source(options.source)
     refuse_clashes(places, [source.target] if source.kind in ("file", "images") else [])
     sinks = [open_sink(text, wanted) for text in texts]

@@ -1,0 +1,18 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what a run inside the test process does to logging, so that the next test sees it."""
+    logger = logging.getLogger("rtseg")
+    before = logger.level, logger.propagate, logger.handlers[:]
+    yield
+    logger.level, logger.propagate, logger.handlers[:] = before
+    logger.setLevel(before[0])  # clears the cache of levels
