@@ -271,3 +271,10 @@ def _add_run(parser: Parser) -> None:
         metavar="FILE.json",
         help="every stage of every frame on a time axis; opens in ui.perfetto.dev",
     )
+    group.add_argument(
+        "--metrics-port",
+        type=number(int, 1, 65535),
+        metavar="N",
+        help="counters and histograms for Prometheus at http://127.0.0.1:N/metrics, "
+        "beside /healthz and /readyz",
+    )

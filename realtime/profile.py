@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import Counter, deque
@@ -68,15 +69,24 @@ class LatencyHistogram:
         """
         if not 0.0 <= value_ms < math.inf:
             raise ValueError(f"a duration is finite and not negative. Received: {value_ms}")
-        if value_ms <= _FIRST_MS:
-            bucket = 0
-        else:
-            bucket = min(int(math.log(value_ms / _FIRST_MS) / _LOG_GROWTH) + 1, _BUCKETS - 1)
-        self._counts[bucket] += 1
+        self._counts[_bucket(value_ms)] += 1
         self.count += 1
         self.total_ms += value_ms
         self.min_ms = min(self.min_ms, value_ms)
         self.max_ms = max(self.max_ms, value_ms)
+
+    def at_most(self, bounds_ms: Iterable[float]) -> list[int]:
+        """Return, for each bound above 0, how many durations were at most so long (± 0.5 %)."""
+        running = list(itertools.accumulate(self._counts))
+        return [running[_bucket(bound_ms)] for bound_ms in bounds_ms]
+
+    def copy(self) -> LatencyHistogram:
+        """Return a histogram with the same counts that goes its own way."""
+        other = LatencyHistogram()
+        other._counts = self._counts.copy()
+        other.count, other.total_ms = self.count, self.total_ms
+        other.min_ms, other.max_ms = self.min_ms, self.max_ms
+        return other
 
     def percentile(self, percent: float) -> float:
         """Return the nearest-rank percentile in milliseconds; 0 when nothing was counted.
@@ -108,6 +118,12 @@ class LatencyHistogram:
             p99_ms=self.percentile(99),
             max_ms=self.max_ms,
         )
+
+
+def _bucket(value_ms: float) -> int:
+    if value_ms <= _FIRST_MS:
+        return 0
+    return min(int(math.log(value_ms / _FIRST_MS) / _LOG_GROWTH) + 1, _BUCKETS - 1)
 
 
 @dataclass(frozen=True)
@@ -170,7 +186,13 @@ class Profiler:
         """Return how long ago the source handed its newest frame over, or None before any."""
         with self._lock:
             newest_ns = self._newest_in_ns
-        return None if newest_ns is None else max(0.0, (now_ns() - newest_ns) / 1e9)
+        return _age_s(newest_ns)
+
+    def last_output_age_s(self) -> float | None:
+        """Return how long ago a frame reached every output, or None before any."""
+        with self._lock:
+            last_ns = self._last_ns
+        return _age_s(last_ns)
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count frames that will not come out, by reason."""
@@ -241,6 +263,16 @@ class Profiler:
         with self._lock:
             return {name: histogram.summary() for name, histogram in self._stages.items()}
 
+    def histograms(self) -> dict[str, LatencyHistogram]:
+        """Return a copy of every stage's histogram, in the order of :data:`STAGES`."""
+        with self._lock:
+            return {name: histogram.copy() for name, histogram in self._stages.items()}
+
+    def latency_histogram(self) -> LatencyHistogram:
+        """Return a copy of the end-to-end latency's histogram."""
+        with self._lock:
+            return self._latency.copy()
+
     def latency(self) -> Summary:
         """Return the statistics of the end-to-end latency."""
         with self._lock:
@@ -250,6 +282,10 @@ class Profiler:
         """Return the clocks of the last frames, oldest first."""
         with self._lock:
             return list(self._recent)
+
+
+def _age_s(then_ns: int | None) -> float | None:
+    return None if then_ns is None else max(0.0, (now_ns() - then_ns) / 1e9)
 
 
 def nearest_rank(ordered: Iterable[float], percent: float) -> float:

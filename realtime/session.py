@@ -68,7 +68,9 @@ def run_session(options: argparse.Namespace) -> int:
         flow = _flow_options(options)
         _check_measure_options(options)
         sink_texts = _sink_texts(options)
+        profiler = Profiler()
         with (
+            _metrics_server(options, profiler),
             open_source(options.source, _source_options(options)) as source,
             _open_engine(options, source.info) as engine,
         ):
@@ -77,11 +79,10 @@ def run_session(options: argparse.Namespace) -> int:
             classes = load_palette(options.palette, engine.spec.classes)
             renderer = Renderer(classes, view, controls)
             sinks = _open_sinks(options, sink_texts, controls)
-            with contextlib.closing(_open_trace(options)) as trace:
-                profiler = Profiler(trace=trace)
-                pipeline = Pipeline(
-                    source, engine, renderer, sinks, flow=flow, controls=controls, profiler=profiler
-                )
+            pipeline = Pipeline(
+                source, engine, renderer, sinks, flow=flow, controls=controls, profiler=profiler
+            )
+            with contextlib.closing(_open_trace(options)) as profiler.trace:
                 signals.pipeline = pipeline
                 return _Run(options, source, engine, renderer, controls, pipeline, signals).run()
 
@@ -246,6 +247,16 @@ def _check_measure_options(options: argparse.Namespace) -> None:
         path = getattr(options, option)
         if path and Path(path).suffix.lower() != ".json":
             raise UsageError(f"--{option} writes FILE.json. Received: {path!r}")
+
+
+def _metrics_server(
+    options: argparse.Namespace, profiler: Profiler
+) -> contextlib.AbstractContextManager[object]:
+    if options.metrics_port is None:
+        return contextlib.nullcontext()
+    from rtseg.realtime.metrics import MetricsServer
+
+    return MetricsServer(options.metrics_port, profiler, stale_s=options.timeout)
 
 
 def _open_trace(options: argparse.Namespace) -> Trace:

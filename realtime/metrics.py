@@ -1,0 +1,197 @@
+"""The run's counters for Prometheus, and whether it is well, over HTTP on this machine only."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from socketserver import ThreadingMixIn
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from rtseg.realtime.environment import own_version
+from rtseg.realtime.errors import RealtimeError
+from rtseg.realtime.profile import LatencyHistogram, Profiler
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+_log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+
+BOUNDS_MS = (0.5, 1, 2.5, 5, 10, 16, 25, 33, 50, 75, 100, 150, 250, 500, 1000, 2500, 10000)
+"""Upper bounds of the histograms' buckets, in milliseconds."""
+
+_REQUEST_S = 5.0
+_POLL_S = 0.1
+
+_Environ = dict[str, Any]
+_StartResponse = Callable[..., Any]
+
+
+class MetricsServer:
+    """Serves ``/metrics``, ``/healthz`` and ``/readyz`` on 127.0.0.1; a context manager.
+
+    ``/metrics`` is Prometheus' text (or OpenMetrics, for who asks for it), made anew for each
+    request from the profiler, so that frames cost nothing more. ``/healthz`` answers while the
+    process lives. ``/readyz`` is 200 while frames flow: the source gave one and one came out
+    within the last ``stale_s`` seconds; otherwise 503, with the reason.
+
+    Args:
+        port: TCP port from 1 to 65535; 0 takes a free one, see :attr:`port`.
+        profiler: the run's clocks and counters.
+        stale_s: seconds without a frame until the run counts as not ready.
+
+    Raises:
+        RealtimeError: the port is in use (``BUSY``) or not permitted.
+    """
+
+    def __init__(self, port: int, profiler: Profiler, *, stale_s: float = 10.0) -> None:
+        from prometheus_client import CollectorRegistry, make_wsgi_app
+
+        self._profiler = profiler
+        self._stale_s = stale_s
+        registry = CollectorRegistry()
+        registry.register(_Collector(profiler))
+        self._metrics = make_wsgi_app(registry)
+        try:
+            self._server = make_server(HOST, port, self._answer, _Server, _QuietHandler)
+        except OSError as error:
+            busy = error.errno == errno.EADDRINUSE
+            why = "the port is in use" if busy else (error.strerror or str(error)).lower()
+            raise RealtimeError(
+                f"--metrics-port {port}: {why}. Allowed: a free port of this machine",
+                reason="BUSY" if busy else "PERMISSION_DENIED",
+            ) from error
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name="rtseg-metrics"
+        )
+        self._thread.start()
+        _log.info("metrics at http://%s:%d/metrics", HOST, self.port)
+
+    def close(self) -> None:
+        """Stop serving. May be called more than once."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> MetricsServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _answer(self, environ: _Environ, start_response: _StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            body: Iterable[bytes] = self._metrics(environ, start_response)
+            return body
+        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            return _text(start_response, "405 Method Not Allowed", "allowed: GET, HEAD")
+        if path == "/healthz":
+            return _text(start_response, "200 OK", "ok")
+        if path == "/readyz":
+            wrong = self._not_ready()
+            status = "503 Service Unavailable" if wrong else "200 OK"
+            return _text(start_response, status, wrong or "ready")
+        return _text(start_response, "404 Not Found", "allowed: /metrics, /healthz, /readyz")
+
+    def _not_ready(self) -> str | None:
+        """Return why the run is not ready, or None when it is."""
+        in_age_s = self._profiler.last_frame_age_s()
+        out_age_s = self._profiler.last_output_age_s()
+        if in_age_s is None or out_age_s is None:
+            return "no frame yet"
+        if in_age_s > self._stale_s:
+            return f"no frame from the source for {in_age_s:.0f} s"
+        if out_age_s > self._stale_s:
+            return f"no frame came out for {out_age_s:.0f} s"
+        return None
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # a client that hangs must not keep the process
+
+
+class _QuietHandler(WSGIRequestHandler):
+    timeout = _REQUEST_S
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug("metrics: " + format, *args)
+
+
+class _Collector:
+    """Reads the profiler when Prometheus asks."""
+
+    def __init__(self, profiler: Profiler) -> None:
+        self._profiler = profiler
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+            InfoMetricFamily,
+        )
+
+        profiler = self._profiler
+        yield InfoMetricFamily("rtseg", "The program.", value={"version": own_version()})
+        for name, text, value in (
+            ("rtseg_frames_in", "Frames that the source handed over.", profiler.frames_in),
+            ("rtseg_frames_out", "Frames that reached the outputs.", profiler.frames_out),
+            ("rtseg_reconnects", "Times a lost source came back.", profiler.reconnects),
+            ("rtseg_stalls", "Times a source gave nothing for too long.", profiler.stalls),
+        ):
+            yield CounterMetricFamily(name, text, value=value)
+        dropped = CounterMetricFamily(
+            "rtseg_frames_dropped", "Frames that did not come out, by reason.", labels=["reason"]
+        )
+        for reason, count in sorted(profiler.dropped.items()):
+            dropped.add_metric([reason], count)
+        yield dropped
+        stages = HistogramMetricFamily(
+            "rtseg_stage_seconds", "Time of a frame in each stage.", labels=["stage"]
+        )
+        for stage, histogram in profiler.histograms().items():
+            if histogram.count:
+                stages.add_metric([stage], _buckets(histogram), histogram.total_ms / 1e3)
+        yield stages
+        latency = profiler.latency_histogram()
+        yield HistogramMetricFamily(
+            "rtseg_latency_seconds",
+            "From the decoder's hand-over until every output has the frame.",
+            buckets=_buckets(latency),
+            sum_value=latency.total_ms / 1e3,
+        )
+        age_s = profiler.last_frame_age_s()
+        if age_s is not None:
+            yield GaugeMetricFamily(
+                "rtseg_last_frame_age_seconds",
+                "Time since the source handed its newest frame over.",
+                value=age_s,
+            )
+
+
+def _buckets(histogram: LatencyHistogram) -> list[tuple[str, float]]:
+    counts = histogram.at_most(BOUNDS_MS)
+    buckets = [
+        (str(bound_ms / 1e3), float(count))
+        for bound_ms, count in zip(BOUNDS_MS, counts, strict=True)
+    ]
+    return [*buckets, ("+Inf", float(histogram.count))]
+
+
+def _text(start_response: _StartResponse, status: str, text: str) -> list[bytes]:
+    body = (text + "\n").encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start_response(status, headers)
+    return [body]
