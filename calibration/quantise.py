@@ -29,7 +29,7 @@ CHECK_IMAGES = 16
 SCAN_IMAGES = 8
 """Calibration images on which each convolution is tried alone."""
 
-AUTO_NOISE = 0.0015
+AUTO_NOISE = 0.001
 """``keep_fp32="auto"``: the noise of all that is quantised stays below this share of the
 logits' power, as far as the noises of the single convolutions add up."""
 
