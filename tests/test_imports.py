@@ -79,8 +79,7 @@ def modules_after(code: str) -> set[str]:
         "from rtseg.realtime.cli import main\nassert main(['--no-such-option']) == 2",
         "from rtseg.tools.rt_seg_engine import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass",
-        "from rtseg.tools.rt_seg_model import main\n"
-        "try: main(['--help'])\nexcept SystemExit: pass",
+        "from rtseg.tools.rt_seg_model import main\ntry: main(['--help'])\nexcept SystemExit: pass",
     ],
 )
 def test_light_imports_stay_light(code: str) -> None:
