@@ -71,7 +71,7 @@ def details_text(table: ClassTable, result: Scores, instances: InstanceJudge) ->
     lines.append(row("category mIoU", mean_of(by_category.values())))
     if instances.images:
         class_iou, of_category = instances.class_iou(), instances.category_iou()
-        lines += ["", f"instance-weighted (iIoU), {instances.images} images with instance ids"]
+        lines += ["", f"instance-weighted (iIoU), images with instance ids: {instances.images}"]
         lines += [
             row(name, iou)
             for name, iou in zip(table.names, class_iou, strict=True)

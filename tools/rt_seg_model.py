@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.tools.argument_types import count, size
+from rtseg.tools.model_judge import add_commands, consistency, evaluate
+
 if TYPE_CHECKING:
     from rtseg.models.config import TrainConfig
     from rtseg.models.train import Trainer
@@ -34,10 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rtseg.calibration.errors import CalibrationError
     from rtseg.engines.errors import EngineError
     from rtseg.models.errors import ModelError
+    from rtseg.realtime.errors import RealtimeError
 
     commands = {
         "train": _train,
-        "evaluate": _evaluate,
+        "evaluate": evaluate,
+        "consistency": consistency,
         "export": _export,
         "summary": _summary,
         "pseudo-label": _pseudo_label,
@@ -48,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands[options.command](options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (ModelError, CalibrationError, EngineError) as error:
+    except (ModelError, CalibrationError, EngineError, RealtimeError) as error:
         if options.debug:
             raise
         print(f"{PROGRAM}: error: {error.reason}: {' '.join(str(error).split())}", file=sys.stderr)
-        return FAILED
+        return error.exit_code if isinstance(error, RealtimeError) else FAILED
     return 0
 
 
@@ -85,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint")
     train.add_argument("--minutes", type=float, help="length of the run, by the clock")
-    train.add_argument("--steps", type=_count, help="length of the run, in steps")
-    train.add_argument("--limit", type=_count, metavar="N", help="N images a data set (a probe)")
+    train.add_argument("--steps", type=count, help="length of the run, in steps")
+    train.add_argument("--limit", type=count, metavar="N", help="N images a data set (a probe)")
     train.add_argument(
         "--trainer",
         choices=("auto", "torch", "keras"),
@@ -95,35 +100,18 @@ def _parser() -> argparse.ArgumentParser:
         "auto: torch where it is installed",
     )
 
-    evaluate = commands.add_parser(
-        "evaluate", parents=[shared], help="class, category and instance IoU"
-    )
-    evaluate.add_argument("model", type=Path, help="an .onnx or engine file, or .weights.h5")
-    evaluate.add_argument("--data", type=Path, required=True, metavar="ROOT", help="data set")
-    evaluate.add_argument("--kind", choices=("cityscapes", "camvid"), default="cityscapes")
-    evaluate.add_argument("--split", default="val", help="(%(default)s)")
-    evaluate.add_argument("--limit", type=_count, metavar="N", help="the first N images")
-    evaluate.add_argument("--network", default="espnet-lite", help="of .weights.h5 (%(default)s)")
-    evaluate.add_argument("--size", type=_size, default=(512, 512), metavar="WxH")
-    evaluate.add_argument(
-        "--upsample",
-        choices=("labels", "logits"),
-        default="labels",
-        help="what is brought to the label's size: class ids, as in the loop, or logits",
-    )
-    evaluate.add_argument("--backend", default="auto", help="of an engine file (%(default)s)")
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    add_commands(commands, shared)
 
     export = commands.add_parser("export", parents=[shared], help="weights to one ONNX file")
     export.add_argument("weights", type=Path, help="a .weights.h5 file")
     export.add_argument("out", type=Path, help="the .onnx file to write")
     export.add_argument("--network", default="espnet-lite", help="(%(default)s)")
-    export.add_argument("--size", type=_size, default=(512, 512), metavar="WxH")
+    export.add_argument("--size", type=size, default=(512, 512), metavar="WxH")
     export.add_argument("-y", "--overwrite", action="store_true", help="replace an existing file")
 
     summary = commands.add_parser("summary", parents=[shared], help="parameters and MACs")
     summary.add_argument("networks", nargs="*", help="names; all where none is given")
-    summary.add_argument("--size", type=_size, default=(512, 512), metavar="WxH")
+    summary.add_argument("--size", type=size, default=(512, 512), metavar="WxH")
     summary.add_argument("--json", action="store_true", help="print one JSON list")
 
     pseudo = commands.add_parser(
@@ -134,20 +122,6 @@ def _parser() -> argparse.ArgumentParser:
     pseudo.add_argument("--out", type=Path, required=True, metavar="DIR")
     pseudo.add_argument("--threshold", type=float, default=0.6, help="(%(default)s)")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {text}")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Parse WxH into (height, width)."""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected WxH, as in 512x512. Received: {text}")
-    return int(height), int(width)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -220,37 +194,6 @@ def _make_trainer(kind: str, config: TrainConfig, weights: Any) -> Trainer:
     return KerasTrainer(builder(config.network), config, weights, prepare)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    from rtseg.engines.labels import CITYSCAPES
-    from rtseg.models.evaluate import as_text, find_data, judge, open_predictor
-    from rtseg.models.evaluation import InstanceJudge, as_json, details_text
-
-    samples = find_data(options.data, options.split, options.kind)[: options.limit]
-
-    def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr)
-
-    instances = InstanceJudge(CITYSCAPES)
-    observe = [instances] if options.kind == "cityscapes" else []
-    with open_predictor(
-        options.model,
-        network=options.network,
-        size=options.size,
-        upsample=options.upsample,
-        backend=options.backend,
-    ) as predict:
-        table, result = judge(predict, samples, options.kind, progress=progress, observe=observe)
-    if options.json:
-        print(json.dumps(as_json(table, result, instances, images=len(samples))))
-    else:
-        print(as_text(table, result))
-        details = details_text(table, result, instances)
-        if details:
-            print(details)
-        print(f"{len(samples)} images")
-
-
 def _export(options: argparse.Namespace) -> None:
     from rtseg.models.errors import ModelError
 
@@ -275,8 +218,8 @@ def _summary(options: argparse.Namespace) -> None:
         return
     height, width = options.size
     print(f"{'network':<16} {'parameters':>12} {'GMAC':>7}   at {width}x{height}")
-    for size in sizes:
-        print(f"{size.name:<16} {size.parameters:>12,} {size.macs / 1e9:>7.2f}")
+    for found in sizes:
+        print(f"{found.name:<16} {found.parameters:>12,} {found.macs / 1e9:>7.2f}")
 
 
 def _pseudo_label(options: argparse.Namespace) -> None:

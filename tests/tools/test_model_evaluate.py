@@ -42,7 +42,7 @@ def test_categories_and_instances_are_reported(
     assert main(["evaluate", network, "--data", str(city)]) == 0
     text = capsys.readouterr().out
     assert "category mIoU" in text
-    assert "instance-weighted (iIoU), 1 images with instance ids" in text
+    assert "instance-weighted (iIoU), images with instance ids: 1" in text
     assert main(["evaluate", network, "--data", str(city), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     matrix = np.array(found["confusion_matrix"])
@@ -51,3 +51,39 @@ def test_categories_and_instances_are_reported(
     assert {"flat", "vehicle", "human"} <= set(found["category_iou"])
     assert found["instances"]["images"] == 1
     assert "car" in found["instances"]["class_iiou"]
+
+
+def test_a_clip_that_stands_still_is_consistent(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, _ = scene(3, 256, 128)
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"frame_{number:06d}.png"), image[:, :, ::-1])
+    assert main(["consistency", network, str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["pairs"] == 2
+    assert found["mean_iou"] == found["agreement"] == found["judged"] == 1.0
+    assert set(found["class_iou"].values()) == {1.0}
+    assert main(["consistency", network, str(tmp_path), "--max-frames", "2"]) == 0
+    assert "1 pairs of frames, 100.0 % of the pixels judged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("clip", "reason"), [("none.mp4", "NOT_FOUND"), ("text.mp4", "NOT_A_VIDEO")]
+)
+def test_a_clip_that_cannot_be_read_is_one_line(
+    network: str, clip: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    assert main(["consistency", network, str(tmp_path / clip)]) == 1
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1].startswith(f"rt-seg-model: error: {reason}: ")
+    assert "Traceback" not in err
+
+
+def test_one_frame_is_no_clip(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(tmp_path / "only.png"), scene(3, 256, 128)[0])
+    assert main(["consistency", network, str(tmp_path / "only.png")]) == 1
+    assert "BAD_INPUT: consistency needs at least 2 consecutive frames" in capsys.readouterr().err

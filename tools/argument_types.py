@@ -1,0 +1,20 @@
+"""Values that commands take, for argparse."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def count(text: str) -> int:
+    """Parse a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {text}")
+    return int(text)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Parse WxH into (height, width)."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected WxH, as in 512x512. Received: {text}")
+    return int(height), int(width)

@@ -1,0 +1,126 @@
+"""``rt-seg-model evaluate`` and ``consistency``: how good a network is, on labels and clips."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtseg.tools.argument_types import count, size
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from rtseg.models.evaluate import Predictor
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the two commands to the subparsers of ``rt-seg-model``."""
+    network = argparse.ArgumentParser(add_help=False)
+    network.add_argument("model", type=Path, help="an .onnx or engine file, or .weights.h5")
+    network.add_argument("--network", default="espnet-lite", help="of .weights.h5 (%(default)s)")
+    network.add_argument("--size", type=size, default=(512, 512), metavar="WxH")
+    network.add_argument(
+        "--upsample",
+        choices=("labels", "logits"),
+        default="labels",
+        help="what is brought to the label's size: class ids, as in the loop, or logits",
+    )
+    network.add_argument("--backend", default="auto", help="of an engine file (%(default)s)")
+
+    evaluate = commands.add_parser(
+        "evaluate", parents=[shared, network], help="class, category and instance IoU, accuracy"
+    )
+    evaluate.add_argument("--data", type=Path, required=True, metavar="ROOT", help="data set")
+    evaluate.add_argument("--kind", choices=("cityscapes", "camvid"), default="cityscapes")
+    evaluate.add_argument("--split", default="val", help="(%(default)s)")
+    evaluate.add_argument("--limit", type=count, metavar="N", help="the first N images")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+
+    consistency = commands.add_parser(
+        "consistency",
+        parents=[shared, network],
+        help="whether consecutive frames of a clip get the same answer",
+        description="Moves each prediction along the optical flow into the next frame and "
+        "compares: flow-warped mIoU. Needs no labels, and says nothing of being right.",
+    )
+    consistency.add_argument("clip", help="a video, or a folder of consecutive frames")
+    consistency.add_argument("--max-frames", type=count, metavar="N", help="the first N frames")
+    consistency.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _predictor(options: argparse.Namespace) -> AbstractContextManager[Predictor]:
+    from rtseg.models.evaluate import open_predictor
+
+    return open_predictor(
+        options.model,
+        network=options.network,
+        size=options.size,
+        upsample=options.upsample,
+        backend=options.backend,
+    )
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Judge a network on labelled images and print the scores."""
+    from rtseg.engines.labels import CITYSCAPES
+    from rtseg.models.evaluate import as_text, find_data, judge
+    from rtseg.models.evaluation import InstanceJudge, as_json, details_text
+
+    samples = find_data(options.data, options.split, options.kind)[: options.limit]
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr)
+
+    instances = InstanceJudge(CITYSCAPES)
+    observe = [instances] if options.kind == "cityscapes" else []
+    with _predictor(options) as predict:
+        table, result = judge(predict, samples, options.kind, progress=progress, observe=observe)
+    if options.json:
+        print(json.dumps(as_json(table, result, instances, images=len(samples))))
+        return
+    print(as_text(table, result))
+    details = details_text(table, result, instances)
+    if details:
+        print(details)
+    print(f"{len(samples)} images")
+
+
+def consistency(options: argparse.Namespace) -> None:
+    """Judge how steady a network is on a clip and print the figures."""
+    from itertools import islice
+
+    import numpy as np
+
+    from rtseg.calibration.temporal import ConsistencyMeter, working_size
+    from rtseg.engines.labels import CITYSCAPES
+    from rtseg.realtime.sources.resolve import open_source
+
+    meter = ConsistencyMeter(len(CITYSCAPES))
+    with _predictor(options) as predict, open_source(options.clip) as source:
+        for frame in islice(source.frames(), options.max_frames):
+            image = np.asarray(frame.video.to_ndarray(format="rgb24"), np.uint8)
+            meter.add(image, predict(image, working_size(*image.shape[:2])))
+    result = meter.result()
+    by_class = {
+        name: float(iou)
+        for name, iou in zip(CITYSCAPES.names, result.class_iou, strict=True)
+        if not np.isnan(iou)
+    }
+    if options.json:
+        found = {
+            "pairs": result.pairs,
+            "mean_iou": result.mean_iou,
+            "agreement": result.agreement,
+            "judged": result.judged,
+            "class_iou": by_class,
+        }
+        print(json.dumps(found))
+        return
+    rows = {**by_class, "warped mIoU": result.mean_iou, "agreement": result.agreement}
+    for name, value in rows.items():
+        print(f"{name:<14}  {100 * value:5.2f}")
+    print(f"{result.pairs} pairs of frames, {100 * result.judged:.1f} % of the pixels judged")
