@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from rtseg.tools.argument_types import count, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from rtseg.models.evaluate import Predictor
+    from rtseg.calibration.cityscapes import Sample
+    from rtseg.models.evaluate import U8, Predictor
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -37,6 +39,12 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--kind", choices=("cityscapes", "camvid"), default="cityscapes")
     evaluate.add_argument("--split", default="val", help="(%(default)s)")
     evaluate.add_argument("--limit", type=count, metavar="N", help="the first N images")
+    evaluate.add_argument(
+        "--gallery",
+        type=Path,
+        metavar="DIR",
+        help="write predictions beside labels as PNG, and one page with all of them",
+    )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
 
     consistency = commands.add_parser(
@@ -65,9 +73,11 @@ def _predictor(options: argparse.Namespace) -> AbstractContextManager[Predictor]
 
 def evaluate(options: argparse.Namespace) -> None:
     """Judge a network on labelled images and print the scores."""
+    from rtseg.calibration.camvid import CAMVID
     from rtseg.engines.labels import CITYSCAPES
     from rtseg.models.evaluate import as_text, find_data, judge
     from rtseg.models.evaluation import InstanceJudge, as_json, details_text
+    from rtseg.models.gallery import Gallery
 
     samples = find_data(options.data, options.split, options.kind)[: options.limit]
 
@@ -76,9 +86,18 @@ def evaluate(options: argparse.Namespace) -> None:
             print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr)
 
     instances = InstanceJudge(CITYSCAPES)
-    observe = [instances] if options.kind == "cityscapes" else []
+    observe: list[Callable[[Sample, U8, U8], None]] = []
+    if options.kind == "cityscapes":
+        observe.append(instances)
+    gallery = None
+    if options.gallery:
+        gallery = Gallery(options.gallery, CAMVID if options.kind == "camvid" else CITYSCAPES)
+        observe.append(gallery)
     with _predictor(options) as predict:
         table, result = judge(predict, samples, options.kind, progress=progress, observe=observe)
+    if gallery:
+        title = f"{options.model.name} on {options.data.resolve().name}, {options.split}"
+        page = gallery.finish(title, result)
     if options.json:
         print(json.dumps(as_json(table, result, instances, images=len(samples))))
         return
@@ -87,6 +106,8 @@ def evaluate(options: argparse.Namespace) -> None:
     if details:
         print(details)
     print(f"{len(samples)} images")
+    if gallery:
+        print(page)
 
 
 def consistency(options: argparse.Namespace) -> None:

@@ -87,3 +87,15 @@ def test_one_frame_is_no_clip(
     cv2.imwrite(str(tmp_path / "only.png"), scene(3, 256, 128)[0])
     assert main(["consistency", network, str(tmp_path / "only.png")]) == 1
     assert "BAD_INPUT: consistency needs at least 2 consecutive frames" in capsys.readouterr().err
+
+
+def test_a_gallery_is_written_once(
+    network: str, city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gallery"
+    arguments = ["evaluate", network, "--data", str(city), "--gallery", str(folder)]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder / "index.html")
+    assert len(list(folder.glob("*.png"))) == 2
+    assert main(arguments) == 1
+    assert "error: BAD_CONFIG: the folder of a gallery must be empty" in capsys.readouterr().err
