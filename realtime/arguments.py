@@ -263,8 +263,8 @@ def _add_run(parser: Parser) -> None:
         "--profile",
         nargs="?",
         const="",
-        metavar="FILE.json",
-        help="the closing report, also as JSON when a file is named",
+        metavar="FILE.json|.html",
+        help="the closing report, also as JSON or as a page with charts when a file is named",
     )
     group.add_argument(
         "--trace",

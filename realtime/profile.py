@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rtseg.realtime.frame import now_ns
+from rtseg.realtime.series import BoundedSeries, Interval
 from rtseg.realtime.trace import Trace
 
 STAGES = (
@@ -149,6 +150,7 @@ class Profiler:
         self._lock = threading.Lock()
         self._stages = {stage: LatencyHistogram() for stage in STAGES}
         self._latency = LatencyHistogram()
+        self._over_time = BoundedSeries()
         self._dropped: Counter[str] = Counter()
         self._output_ns: deque[int] = deque(maxlen=output_interval)
         self._recent: deque[FrameRecord] = deque(maxlen=RECENT_FRAMES)
@@ -222,6 +224,7 @@ class Profiler:
             self._last_ns = done_ns
             self._output_ns.append(done_ns)
             self._latency.add(latency_ms)
+            self._over_time.add((done_ns - (self._first_ns or done_ns)) / 1e9, latency_ms)
             self._recent_latency_ms.append(latency_ms)
             for name, value_ms in stages_ms.items():
                 self._stages[name].add(value_ms)
@@ -272,6 +275,11 @@ class Profiler:
         """Return a copy of the end-to-end latency's histogram."""
         with self._lock:
             return self._latency.copy()
+
+    def latency_over_time(self) -> list[Interval]:
+        """Return the end-to-end latency (ms) over the run's time, from the first frame in."""
+        with self._lock:
+            return self._over_time.intervals()
 
     def latency(self) -> Summary:
         """Return the statistics of the end-to-end latency."""

@@ -75,20 +75,6 @@ class RunReport:
         """Return the report as one JSON object with a ``clocks`` text."""
         return json.dumps({**dataclasses.asdict(self), "clocks": CLOCKS}, indent=2) + "\n"
 
-    def write_json(self, path: Path) -> None:
-        """Write :meth:`to_json` to a file.
-
-        Raises:
-            SinkError: the file cannot be written.
-        """
-        try:
-            path.write_text(self.to_json(), encoding="utf-8")
-        except OSError as error:
-            raise SinkError(
-                f"cannot write the profile to {path}: {error.strerror or error}",
-                reason="NO_SPACE" if error.errno == 28 else "NOT_WRITABLE",
-            ) from error
-
     def to_text(self) -> str:
         """Return the report as lines for a terminal."""
         lines = [
@@ -114,6 +100,21 @@ class RunReport:
             f"clocks      {CLOCKS}",
         ]
         return "\n".join(lines)
+
+
+def write_report(text: str, path: Path) -> None:
+    """Write a report to a file, which is replaced if it exists.
+
+    Raises:
+        SinkError: the file cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SinkError(
+            f"cannot write the profile to {path}: {error.strerror or error}",
+            reason="NO_SPACE" if error.errno == 28 else "NOT_WRITABLE",
+        ) from error
 
 
 def build_report(

@@ -27,7 +27,7 @@ from rtseg.realtime.palette import load_palette, select_classes
 from rtseg.realtime.pipeline import Pipeline
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.progress import ProgressLine
-from rtseg.realtime.report import RunReport, build_report
+from rtseg.realtime.report import RunReport, build_report, write_report
 from rtseg.realtime.sinks.encode import EncodeOptions, parse_bitrate
 from rtseg.realtime.sinks.resolve import (
     SinkOptions,
@@ -219,7 +219,14 @@ class _Run:
         )
         self._say(report)
         if self._options.profile:
-            report.write_json(Path(self._options.profile))
+            path = Path(self._options.profile)
+            write_report(self._page(report) if _is_html(path) else report.to_json(), path)
+
+    def _page(self, report: RunReport) -> str:
+        from rtseg.realtime.html_report import html_report
+
+        profiler = self._pipeline.profiler
+        return html_report(report, profiler.latency_histogram(), profiler.latency_over_time())
 
     def _say(self, report: RunReport) -> None:
         asked = self._options.profile is not None and not self._options.profile
@@ -243,10 +250,16 @@ def _check_measure_options(options: argparse.Namespace) -> None:
     Raises:
         UsageError: another suffix than allowed.
     """
-    for option in ("profile", "trace"):
+    allowed = {"profile": (".json", ".html"), "trace": (".json",)}
+    for option, suffixes in allowed.items():
         path = getattr(options, option)
-        if path and Path(path).suffix.lower() != ".json":
-            raise UsageError(f"--{option} writes FILE.json. Received: {path!r}")
+        if path and Path(path).suffix.lower() not in suffixes:
+            names = " or ".join(f"FILE{suffix}" for suffix in suffixes)
+            raise UsageError(f"--{option} writes {names}. Received: {path!r}")
+
+
+def _is_html(path: Path) -> bool:
+    return path.suffix.lower() == ".html"
 
 
 def _metrics_server(

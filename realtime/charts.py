@@ -1,0 +1,117 @@
+"""Charts as inline SVG: no script, no library, no request. Colours come from the page's CSS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rtseg.realtime.profile import LatencyHistogram
+from rtseg.realtime.series import Interval
+
+WIDTH, HEIGHT = 720, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 26, 36
+_MOST_BARS = 40
+_FINEST = 0.01  # a bar's width over the largest value; the histogram knows 0.5 %
+
+
+def ticks(largest: float, wanted: int = 5) -> list[float]:
+    """Return round numbers from 0 that cover ``largest``, about ``wanted`` of them.
+
+    >>> ticks(37)
+    [0.0, 10.0, 20.0, 30.0, 40.0]
+    """
+    if not 1e-6 <= largest < math.inf:  # less than a nanosecond is none
+        return [0.0, 1.0]
+    rough = largest / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+    count = math.ceil(largest / step * 0.9999)
+    return [round(step * number, 12) for number in range(count + 1)]
+
+
+def latency_chart(parts: Sequence[Interval]) -> str:
+    """Return mean and maximum of the latency over the time of the run."""
+    end_s = max((part.start_s for part in parts), default=0.0)
+    times, values = ticks(end_s, 8), ticks(max((part.largest for part in parts), default=0.0))
+    across_s, top = (end_s or 1.0), values[-1]
+
+    def points(which: Iterable[tuple[float, float]]) -> str:
+        return " ".join(f"{_x(time_s / across_s)},{_y(value / top)}" for time_s, value in which)
+
+    highest = points((part.start_s, part.largest) for part in parts)
+    mean = points((part.start_s, part.mean) for part in parts)
+    return _svg(
+        "Latency over the run: mean and maximum",
+        _grid(values, top, "ms")
+        + _x_axis([(time_s / across_s, f"{time_s:g}") for time_s in times], "seconds of the run")
+        + f'<polyline class="worst" points="{highest}"/>'
+        + f'<polyline class="mean" points="{mean}"/>',
+    )
+
+
+def histogram_chart(histogram: LatencyHistogram) -> str:
+    """Return how many frames took how long, up to the 99th percentile in equal steps."""
+    least, most = histogram.min_ms, histogram.percentile(99)
+    if histogram.count == 0:
+        return _svg("No frames", "")
+    finest_ms = max(_FINEST * most, _FINEST)
+    span = max(most - least, finest_ms)
+    count = max(1, min(_MOST_BARS, int(span / finest_ms)))
+    bounds = [least + span * (number + 1) / count for number in range(count)]
+    running = histogram.at_most(bounds)
+    bars = [after - before for before, after in zip([0, *running], running, strict=False)]
+    rows = ticks(max(bars))
+    shapes = []
+    for number, bar in enumerate(bars):
+        left, right = _x(number / count), _x((number + 1) / count)
+        top = _y(bar / rows[-1])
+        low_ms = least + span * number / count
+        shapes.append(
+            f'<rect class="bar" x="{left}" y="{top}" width="{max(0.5, right - left - 1):.1f}" '
+            f'height="{max(0.0, _y(0) - top):.1f}">'
+            f"<title>{bar} frames: {low_ms:.1f} to {bounds[number]:.1f} ms</title></rect>"
+        )
+    step_ms = ticks(span, 8)[1]
+    marks = [
+        step_ms * number for number in range(math.ceil(least / step_ms), 1 + int(most / step_ms))
+    ]
+    labels = [((mark - least) / span, f"{mark:.6g}") for mark in marks]
+    return _svg(
+        "How many frames took how long",
+        _grid(rows, rows[-1], "frames") + "".join(shapes) + _x_axis(labels, "latency, ms"),
+    )
+
+
+def _x(share: float) -> float:
+    return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
+
+
+def _y(share: float) -> float:
+    return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def _grid(values: Sequence[float], top: float, unit: str) -> str:
+    lines = []
+    for value in values:
+        y = _y(value / top)
+        lines.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
+            f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>'
+        )
+    return f'<text x="{_LEFT}" y="{_TOP - 10}">{unit}</text>' + "".join(lines)
+
+
+def _x_axis(labels: Iterable[tuple[float, str]], title: str) -> str:
+    texts = [
+        f'<text x="{_x(share)}" y="{HEIGHT - _BOTTOM + 15}" text-anchor="middle">{label}</text>'
+        for share, label in labels
+        if 0 <= share <= 1
+    ]
+    middle = (WIDTH + _LEFT - _RIGHT) / 2
+    return (
+        "".join(texts) + f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{title}</text>'
+    )
+
+
+def _svg(title: str, inside: str) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{inside}</svg>'
