@@ -20,7 +20,7 @@ from rtseg.realtime.frame import now_ns
 _log = logging.getLogger(__name__)
 
 MOST_EVENTS = 1_000_000
-"""A trace ends after so many events (some 130 MB, an hour of 30 frames/s), and says so."""
+"""A trace ends after so many events (110 MB, some 45 minutes of 30 frames/s), and says so."""
 
 _BUFFER_BYTES = 1 << 20
 

@@ -32,6 +32,7 @@ HEAVY = {
     "onnx",
     "cv2",
     "av",
+    "prometheus_client",
     "rich",
     "tkinter",
 }

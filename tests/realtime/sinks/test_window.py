@@ -256,11 +256,12 @@ def test_the_last_picture_of_a_live_source_is_marked_once_it_is_old(display, mon
         return mark_stale(bgr, age_s)
 
     monkeypatch.setattr("rtseg.realtime.sinks.window.mark_stale", noted)
+    dark = shown_mean()
     with sink:
         sink.open(context((320, 240), live=True))
-        item = next(rendered(1, (320, 240)))
-        sink.write(item)
-        bright = shown_mean()
+        sink.write(next(rendered(1, (320, 240))))
+        bright = wait_until(lambda: settled_mean(above=dark + 5))
+        sink.write(next(rendered(1, (320, 240))))  # however long the window took to appear
         sink.idle()
         assert not ages  # not old yet
 
@@ -284,6 +285,13 @@ def test_the_last_picture_of_a_live_source_is_marked_once_it_is_old(display, mon
         sink.controls.press("space")
         sink.write(next(rendered(1, (320, 240))))
         wait_until(lambda: shown_mean() > 0.9 * bright)
+
+
+def settled_mean(above):
+    """Return the mean brightness of the screen once it is over ``above`` and stays."""
+    first = shown_mean()
+    time.sleep(0.1)
+    return first if first > above and shown_mean() == first else None
 
 
 def shown_mean():

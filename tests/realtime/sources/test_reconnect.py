@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 import signal
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -290,6 +294,61 @@ def test_motion_jpeg_over_http_that_drops_again_and_again(tmp_path: Path) -> Non
         reader.more(5)
     assert reader.error is None
     assert reader.counts.stalls == 0
+    assert_one_timeline(reader)
+
+
+def test_many_connections_leave_no_thread_and_no_file_behind(tmp_path: Path) -> None:
+    make_images(tmp_path, 6, pattern="frame_%06d.jpg")
+    process = psutil.Process()
+    with (
+        http_server(tmp_path) as port,
+        reading(
+            coming_back(f"http://127.0.0.1:{port}/stream.mjpg", backoff=Backoff(0.001, 0.002))
+        ) as reader,
+    ):
+
+        def held(reconnects: int) -> tuple[int, int]:
+            """Return the fewest threads and files over the next connections."""
+            reader.wait_for(lambda: reader.counts.reconnects >= reconnects)
+            goal, seen = reconnects + 5, [(process.num_threads(), process.num_fds())]
+            while reader.counts.reconnects < goal:
+                seen.append((process.num_threads(), process.num_fds()))
+                time.sleep(0.001)
+            return min(threads for threads, _ in seen), min(files for _, files in seen)
+
+        early, late = held(3), held(25)
+    # A thread or file kept from each of some twenty connections would be twenty more.
+    assert late[0] <= early[0] + 3
+    assert late[1] <= early[1] + 3
+    assert reader.error is None
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs FFmpeg's program")
+def test_a_udp_sender_that_pauses_and_returns() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        *("ffmpeg", "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc=s=160x120:r=25"),
+        *("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "10"),
+        *("-f", "mpegts", f"udp://127.0.0.1:{port}?pkt_size=1316"),
+    ]
+    with subprocess.Popen(command) as first:
+        try:
+            source = coming_back(f"udp://127.0.0.1:{port}", timeout_s=3)
+            with reading(source) as reader:
+                reader.more(10)
+                first.kill()
+                reader.wait_for(lambda: reader.counts.stalls)
+                with subprocess.Popen(command) as second:
+                    try:
+                        reader.wait_for(lambda: reader.counts.reconnects)
+                        reader.more(10)
+                    finally:
+                        second.kill()
+        finally:
+            first.kill()
+    assert reader.error is None
     assert_one_timeline(reader)
 
 
