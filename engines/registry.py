@@ -53,13 +53,17 @@ class Backend:
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """Whether a backend can be used here; ``reason`` says why not, in one line."""
+    """Whether a backend can be used here; ``reason`` says why not, in one line.
+
+    ``builds`` tells whether engine files can be built with it here.
+    """
 
     name: str
     available: bool
     version: str
     devices: tuple[str, ...]
     reason: str = ""
+    builds: bool = False
 
 
 def _open_openvino(path: Path, options: EngineOptions) -> Engine:
@@ -101,6 +105,14 @@ BACKENDS: tuple[Backend, ...] = (
         prefers_int8=False,
     ),
     Backend("tensorrt", "tensorrt", "tensorrt", "pip install rt-seg[tensorrt]", ("cuda",), None),
+    Backend(
+        "rtx",
+        "tensorrt_rtx",
+        "tensorrt-rtx-cu13-bindings",
+        "pip install rt-seg[rtx]",
+        ("cuda",),
+        None,
+    ),
 )
 """Every backend, in the order in which ``auto`` tries them."""
 
@@ -145,6 +157,8 @@ def open_engine(
         ...     labels = engine.infer(np.zeros((1, 512, 512, 3), np.uint8))
     """
     candidates = _candidates(backend, device)
+    if path is not None:
+        _refuse_plan(Path(path).expanduser())
     options = EngineOptions(
         precision=None if precision == "auto" else precision,
         threads=threads,
@@ -209,6 +223,20 @@ def _candidates(backend: str, device: str) -> list[Backend]:
     return chosen
 
 
+def _refuse_plan(path: Path) -> None:
+    """Raise for an engine file of a GPU, saying what it is and what runs instead."""
+    from rtseg.engines.planfile import is_plan_file, read_header
+
+    if is_plan_file(path):
+        built = read_header(path).identity
+        raise EngineError(
+            f"{path} is an engine of {built.backend} {built.runtime_version} for a GPU; this "
+            "version builds such files but runs on the CPU: name the ONNX file that it was built "
+            "from",
+            reason="ENGINE_UNSUPPORTED",
+        )
+
+
 def _status(backend: Backend) -> BackendStatus:
     try:
         version = metadata.version(backend.distribution)
@@ -216,14 +244,30 @@ def _status(backend: Backend) -> BackendStatus:
         version = ""
     reason = ""
     if backend.open is None:
-        reason = "not in this version"
-    else:
-        try:
-            import_module(backend.runtime)
-        except Exception as error:  # a broken installation fails in ways of its own
-            why = "not installed" if not version else " ".join(str(error).split())
-            reason = f"{why} ({backend.install})"
+        return _builder_status(backend)
+    try:
+        import_module(backend.runtime)
+    except Exception as error:  # a broken installation fails in ways of its own
+        why = "not installed" if not version else " ".join(str(error).split())
+        reason = f"{why} ({backend.install})"
     return BackendStatus(backend.name, not reason, version, backend.devices, reason)
+
+
+def _builder_status(backend: Backend) -> BackendStatus:
+    """Describe a runtime that builds engines here, and runs none yet."""
+    from rtseg.engines.cuda import NoGpu, find_gpu
+    from rtseg.engines.tensorrt import load_runtime
+
+    try:
+        version = str(load_runtime("rtx" if backend.name == "rtx" else "tensorrt").__version__)
+    except EngineError as error:
+        return BackendStatus(backend.name, False, "", backend.devices, str(error))
+    gpu = find_gpu()
+    driver = f"; {gpu.reason}" if isinstance(gpu, NoGpu) else ""
+    builds = backend.name == "rtx" or not driver
+    what = "builds engine files" if builds else "needs a GPU to build engine files"
+    reason = f"{what}, this version does not run them{driver}"
+    return BackendStatus(backend.name, False, version, backend.devices, reason, builds)
 
 
 def _file(path: str | Path | None, model: str, backend: Backend, options: EngineOptions) -> Path:

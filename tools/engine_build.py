@@ -1,4 +1,4 @@
-"""``rt-seg-engine build``: an INT8 or FP16 engine file from an FP32 network."""
+"""``rt-seg-engine build``: an INT8 or FP16 network, or a GPU's engine, from an FP32 network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rtseg.tools.engine_plan import add_plan_options, build_for_gpu
 
 if TYPE_CHECKING:
     from rtseg.calibration.cityscapes import Sample
@@ -23,21 +25,29 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "build",
         parents=[shared],
-        help="make an INT8 or FP16 engine file",
+        help="make an INT8 or FP16 engine file, or one for a GPU",
         description="Quantise a network to INT8: one ONNX file with Q/DQ nodes that OpenVINO "
         "runs in INT8 on a CPU and TensorRT builds for a GPU. Or give it FP16 types, in which "
-        "TensorRT computes.",
+        "TensorRT computes. Or, with --backend, build TensorRT's engine of it, which is kept in "
+        "the cache and found again (this version builds GPU engines, it does not run them).",
     )
     parser.add_argument(
         "file", nargs="?", type=Path, help="FP32 ONNX network (default: the shipped --model)"
     )
     parser.add_argument("--model", default="espnet-lite", help="a shipped network (%(default)s)")
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="FILE", help="to write (default: NAME-PRECISION.onnx)"
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="to write (default: NAME-PRECISION.onnx; for a GPU a file in the cache)",
     )
     parser.add_argument(
-        "--precision", choices=("int8", "fp16"), default="int8", help="(%(default)s)"
+        "--precision",
+        choices=("int8", "fp16", "fp32"),
+        help="(int8; for a GPU fp16; fp32 is for a GPU only)",
     )
+    add_plan_options(parser)
     parser.add_argument(
         "--calib-data",
         type=Path,
@@ -86,7 +96,17 @@ def build(options: argparse.Namespace) -> None:
     """
     from rtseg.calibration.errors import CalibrationError
 
-    source = options.file or _shipped(options.model)
+    show = Progress(quiet=options.quiet or options.json)
+    if options.backend != "openvino":
+        build_for_gpu(options, show)
+        return
+    options.precision = options.precision or "int8"
+    if options.precision == "fp32":
+        raise CalibrationError(
+            "OpenVINO runs the FP32 network as it is: nothing to build. Allowed: int8, fp16",
+            reason="BAD_OPTION",
+        )
+    source = options.file or shipped_fp32(options.model)
     if not source.is_file():
         raise CalibrationError(f"no such network: {source}", reason="NOT_FOUND")
     output = options.out or Path(_named(source.name, options.precision))
@@ -105,23 +125,23 @@ def build(options: argparse.Namespace) -> None:
             f"{output} is the network itself; --out names another file", reason="BAD_OPTION"
         )
     samples = _samples(options)  # before the work: a wrong folder shows at once
-    show = _Progress(quiet=options.quiet or options.json)
     if options.precision == "fp16":
         from rtseg.engines.convert_fp16 import convert_fp16
 
         convert_fp16(source, output)
         record: dict[str, Any] = _written(source, output)
     else:
-        record = _quantise(options, source, output, show)
+        record = quantise(options, source, output, show)
     if samples:
         record["verify"] = _compare(options, source, output, samples, show)
     show.done()
     print(json.dumps(record, indent=2) if options.json else _text(record))
 
 
-def _quantise(
-    options: argparse.Namespace, source: Path, output: Path, show: _Progress
+def quantise(
+    options: argparse.Namespace, source: Path, output: Path, show: Progress
 ) -> dict[str, Any]:
+    """Write the INT8 form of a network; return the record of what was done."""
     from rtseg.calibration.calibration_set import select_images
     from rtseg.calibration.quantise import quantise_onnx
 
@@ -146,7 +166,7 @@ def _compare(
     source: Path,
     output: Path,
     samples: list[Sample],
-    show: _Progress,
+    show: Progress,
 ) -> dict[str, Any]:
     """Run source and output over labelled images; IoU and shares are 0 to 1."""
     from rtseg.engines.errors import EngineError
@@ -173,7 +193,7 @@ def _compare(
     }
 
 
-class _Progress:
+class Progress:
     """A line on standard error where that is a terminal, else one line a step."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -183,6 +203,7 @@ class _Progress:
         self._step = ""
 
     def __call__(self, step: str, done: int, total: int) -> None:
+        """Show how far a step is."""
         now = time.monotonic()
         new = step != self._step
         if self._quiet or not (new or done == total or now - self._shown_s > _INTERVAL_S):
@@ -196,6 +217,7 @@ class _Progress:
         self._step = step
 
     def done(self) -> None:
+        """End the line."""
         if self._step and self._terminal and not self._quiet:
             print(file=sys.stderr)
 
@@ -206,7 +228,8 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _shipped(name: str) -> Path:
+def shipped_fp32(name: str) -> Path:
+    """Return the file of a shipped network."""
     from rtseg.engines.shipped import choose_model, shipped_models
 
     return choose_model(shipped_models(), name, "fp32").path
@@ -229,7 +252,7 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
 
 
 def _verify(
-    file: Path, precision: str, samples: list[Sample], threads: int, show: _Progress
+    file: Path, precision: str, samples: list[Sample], threads: int, show: Progress
 ) -> Verdict:
     from rtseg.calibration.verify import verify_engine
     from rtseg.engines.registry import open_engine

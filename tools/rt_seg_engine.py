@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtseg.tools.engine_build import add_build_parser, build
+from rtseg.tools.engine_plan import show_plan
 
 if TYPE_CHECKING:
     from rtseg.engines.adapt import AdaptedModel
@@ -69,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     add_build_parser(commands, shared)
 
     info = commands.add_parser("info", parents=[shared], help="what an engine file says of itself")
-    info.add_argument("file", type=Path, help="an .onnx file, or an OpenVINO IR (.xml)")
+    info.add_argument(
+        "file", type=Path, help="an .onnx file, an OpenVINO IR (.xml), or a GPU's .engine"
+    )
     info.add_argument("--size", type=_size, metavar="WxH", help="for a network that takes any")
 
     commands.add_parser("list", parents=[shared], help="runtimes of this machine, shipped networks")
@@ -125,6 +128,11 @@ def _read(file: Path, size: tuple[int, int] | None) -> AdaptedModel:
 
 
 def _info(options: argparse.Namespace) -> None:
+    from rtseg.engines.planfile import is_plan_file
+
+    if is_plan_file(options.file):
+        show_plan(options.file, as_json=options.json)
+        return
     adapted = _read(options.file, options.size)
     spec = adapted.spec
     if options.json:
@@ -175,6 +183,8 @@ def _list(options: argparse.Namespace) -> None:
     print("Runtimes")
     for backend in backends:
         state = f"{backend.version}, {', '.join(backend.devices)}" if backend.available else "no"
+        if backend.builds:
+            state = f"{backend.version}, build only"
         print(f"  {backend.name:<13}{state}{': ' + backend.reason if backend.reason else ''}")
     print("Shipped networks")
     for model in models:

@@ -124,7 +124,8 @@ def test_every_backend_says_whether_it_is_there() -> None:
     assert found["openvino"].available
     assert found["openvino"].version[0].isdigit()
     assert not found["tensorrt"].available
-    assert found["tensorrt"].reason == "not in this version"
+    if not found["tensorrt"].builds:
+        assert "rt-seg[tensorrt]" in found["tensorrt"].reason or "GPU" in found["tensorrt"].reason
 
 
 WITHOUT = """

@@ -1,0 +1,177 @@
+"""From a network file to an engine file for a GPU, kept in the cache and found again."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from rtseg.engines.cache import writable_cache
+from rtseg.engines.convert_fp16 import to_fp16
+from rtseg.engines.cuda import NoGpu, find_gpu
+from rtseg.engines.deployable import Deployable, read_deployable
+from rtseg.engines.errors import EngineError
+from rtseg.engines.planfile import PlanHeader, PlanIdentity, read_plan, write_plan
+from rtseg.engines.tensorrt import PlanOptions, Progress, Runtime, build_plan, load_runtime
+
+_log = logging.getLogger(__name__)
+
+SUFFIX = ".engine"
+CACHE_PART = "engines"
+ANY = "any"
+"""GPU of a TensorRT-RTX plan: it is compiled for the one at hand when it is loaded."""
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine file.
+
+    Attributes:
+        path: where it is.
+        header: what it says of itself.
+        found: whether it was there already.
+        rebuilt: why an older file was not good enough, or empty.
+        warnings: what the builder complained of.
+    """
+
+    path: Path
+    header: PlanHeader
+    found: bool
+    rebuilt: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def build_engine(
+    source: Path,
+    *,
+    backend: Runtime,
+    precision: str,
+    out: Path | None = None,
+    size: tuple[int, int] | None = None,
+    options: PlanOptions | None = None,
+    cache_dir: Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> BuiltEngine:
+    """Build an engine file, or find it.
+
+    Args:
+        source: an ONNX network, ours or foreign: FP32 for ``fp32`` and ``fp16``, one with
+            Q/DQ nodes for ``int8``.
+        backend: ``tensorrt`` or ``rtx``.
+        precision: ``fp32``, ``fp16`` or ``int8`` (what is not quantised is FP16 then).
+        out: the file to write; None keeps it in the cache.
+        size: width and height in pixels, for a network that takes any.
+        options: see :class:`rtseg.engines.tensorrt.PlanOptions`.
+        cache_dir: the cache's root, or None for the user's.
+        force: build even where a fitting file is there.
+        progress: told how far the build is.
+
+    Raises:
+        EngineError: the network, the runtime, the GPU or the disk; the reason says which. An
+            existing file is untouched then, and no partial one is left.
+    """
+    options = options or PlanOptions()
+    network = read_deployable(source, size)
+    _check_precision(network, precision)
+    identity = _identity(network, backend, precision, options)
+    path = out or _cached(identity, cache_dir)
+    rebuilt = ""
+    if path.exists() and not force:
+        try:
+            header, _ = read_plan(path, identity, trusted=path.parent)
+            return BuiltEngine(path, header, found=True)
+        except EngineError as error:
+            if out is not None and error.reason == "ENGINE_UNSUPPORTED":  # somebody's other file
+                raise
+            rebuilt = str(error)
+            _log.info("%s", rebuilt)
+    model = network.model if precision == "fp32" else to_fp16(network.model)
+    built = build_plan(model, backend, options, network=network.spec.network, progress=progress)
+    spec = replace(network.spec, precision="fp16") if precision == "fp16" else network.spec
+    header = PlanHeader(
+        identity=identity,
+        spec=spec,
+        input_name=network.input_name,
+        output_name=network.output_name,
+        layers=built.layers,
+        build_s=round(built.build_s, 3),
+        built_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+    written = write_plan(path, header, built.plan)
+    return BuiltEngine(path, written, found=False, rebuilt=rebuilt, warnings=built.warnings)
+
+
+def _check_precision(network: Deployable, precision: str) -> None:
+    if precision not in ("fp32", "fp16", "int8"):
+        raise EngineError(
+            f"unknown precision {precision!r}. Allowed: fp32, fp16, int8", reason="BAD_INPUT"
+        )
+    has = network.spec.precision
+    wanted = "int8" if precision == "int8" else "fp32"
+    if has != wanted:
+        how = {
+            "int8": "INT8 is made by calibration: rt-seg-engine build --precision int8",
+            "fp32": f"{precision.upper()} is built from the FP32 network",
+        }[wanted]
+        raise EngineError(
+            f"{network.spec.network} is {has.upper()}; {how}", reason="ENGINE_MISMATCH"
+        )
+
+
+def _identity(
+    network: Deployable, backend: Runtime, precision: str, options: PlanOptions
+) -> PlanIdentity:
+    module = load_runtime(backend)
+    gpu, capability = ANY, ANY
+    if backend == "tensorrt":
+        found = find_gpu()
+        if isinstance(found, NoGpu):
+            raise EngineError(
+                f"TensorRT builds on the GPU that will run the engine: {found.reason}. Without a "
+                "GPU, --backend rtx builds",
+                reason="BACKEND_MISSING",
+            )
+        gpu, capability = found.name, found.compute_capability
+    spec = network.spec
+    return PlanIdentity(
+        backend=backend,
+        runtime_version=str(module.__version__),
+        gpu=gpu,
+        compute_capability=capability,
+        network=spec.network,
+        width=spec.width,
+        height=spec.height,
+        precision=precision,
+        max_batch=options.max_batch if network.free_batch else 1,
+        workspace_mib=options.workspace_mib,
+        file_sha256=network.file_sha256,
+        source_sha256=spec.source_sha256,
+        calibration_sha256=spec.calibration_sha256,
+        maker_version=own_version(),
+    )
+
+
+def _cached(identity: PlanIdentity, cache_dir: Path | None) -> Path:
+    folder = writable_cache(cache_dir, CACHE_PART)
+    if folder is None:
+        raise EngineError(
+            "engines cannot be kept, the cache is not writable; name a file with --out",
+            reason="PERMISSION_DENIED",
+        )
+    name = re.sub(r"[^\w.-]+", "_", identity.network)
+    size = f"{identity.width}x{identity.height}"
+    return folder / (
+        f"{name}-{size}-{identity.precision}-{identity.backend}-{identity.key()}{SUFFIX}"
+    )
+
+
+def own_version() -> str:
+    """Return the version of rt-seg that is installed."""
+    try:
+        return metadata.version("rt-seg")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,55 @@
+"""TensorRT-RTX for the tests: a real builder that needs no GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rtseg.engines.errors import EngineError
+from rtseg.engines.tensorrt import _BUILDING, _logger, load_runtime
+
+
+def rtx() -> Any:
+    """Return the module; skip the test where it is not installed."""
+    try:
+        return load_runtime("rtx")
+    except EngineError as error:
+        pytest.skip(f"needs TensorRT-RTX: {error}")
+
+
+class Complaints:
+    """Takes what the builder says in place of a build of ours."""
+
+    def __init__(self, trt: Any) -> None:
+        self.levels = trt.ILogger
+        self.errors: list[str] = []
+
+    def logged(self, severity: Any, message: str) -> None:
+        """Keep errors."""
+        if severity in (self.levels.INTERNAL_ERROR, self.levels.ERROR):
+            self.errors.append(message)
+
+    def stop(self, error: BaseException) -> None:
+        """Keep what went wrong here."""
+        self.errors.append(repr(error))
+
+
+def build_bare(model: Any) -> tuple[bool, list[str]]:
+    """Hand a network to the builder as it is; return whether it was built, and its errors."""
+    trt = rtx()
+    with _BUILDING:
+        logger = _logger(trt)
+        logger.build = said = Complaints(trt)
+        try:
+            builder = trt.Builder(logger)
+            flag = int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+            definition = builder.create_network(1 << flag)
+            parser = trt.OnnxParser(definition, logger)
+            if not parser.parse(model.SerializeToString()):
+                return False, said.errors
+            config = builder.create_builder_config()
+            plan = builder.build_serialized_network(definition, config)
+            return plan is not None, said.errors
+        finally:
+            logger.build = None
