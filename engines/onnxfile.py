@@ -104,6 +104,11 @@ def _check_operators(model: Any, path: Path) -> None:
                 f"(node {node.name or node.output[0]!r})",
                 reason="ENGINE_UNSUPPORTED",
             ) from error
+        except TypeError as error:  # a name that is no UTF-8 comes as bytes
+            raise EngineError(
+                f"{path} is damaged: an operator's name is {node.op_type!r}",
+                reason="ENGINE_DAMAGED",
+            ) from error
 
 
 def explain_rejection(model: Any, error: BaseException) -> str:

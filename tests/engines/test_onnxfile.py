@@ -54,6 +54,12 @@ def test_files_that_are_something_else(
     assert refused(tmp_path / name).reason == reason
 
 
+def test_an_operators_name_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(TinyNet().proto().SerializeToString().replace(b"Relu", b"Re\xffu"))
+    assert refused(path).reason == "ENGINE_DAMAGED"
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 0.999))
 def test_a_truncated_file_is_an_error_wherever_it_ends(tmp_path: Path, share: float) -> None:
