@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.tools.argument_types import count, size
+
 if TYPE_CHECKING:
     from rtseg.engines.build import BuiltEngine
     from rtseg.engines.planfile import PlanHeader
@@ -29,14 +31,15 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="whose file: openvino (an ONNX file), tensorrt (built on its GPU) or rtx "
         "(TensorRT-RTX, builds without a GPU) (%(default)s)",
     )
-    add("--max-batch", type=_whole(1), default=8, metavar="N", help="for a GPU (%(default)s)")
+    add("--max-batch", type=count, default=8, metavar="N", help="for a GPU (%(default)s)")
     add(
         "--workspace",
-        type=_whole(1),
+        type=count,
         default=0,
         metavar="MIB",
         help="for a GPU: limit of the builder's working memory (default: the runtime's)",
     )
+    add("--size", type=size, metavar="WxH", help="for a GPU, and a network that takes any")
     add("--timing-cache", type=Path, metavar="FILE", help="for tensorrt: used and written")
 
 
@@ -64,6 +67,7 @@ def build_for_gpu(options: argparse.Namespace, show: Progress) -> None:
         backend=options.backend,
         precision=precision,
         out=options.out,
+        size=options.size and options.size[::-1],
         options=PlanOptions(options.max_batch, options.workspace, options.timing_cache),
         force=options.force,
         progress=show,
@@ -213,14 +217,3 @@ def _counts(header: PlanHeader) -> Counter[str]:
 
 def _types(header: PlanHeader) -> str:
     return ", ".join(f"{count} {name}" for name, count in _counts(header).most_common())
-
-
-def _whole(least: int) -> Any:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number from {least}. Received: {text}"
-            )
-        return int(text)
-
-    return parse

@@ -74,6 +74,20 @@ def test_int8_where_it_was_intended_and_half_elsewhere(
     assert built.header.identity.calibration_sha256 == report.spec.calibration_sha256
 
 
+def test_shipped_int8_files_are_built_as_their_nodes_say(tmp_path: Path) -> None:
+    files = [model.path for model in shipped_models() if model.precision == "int8"]
+    if not files:
+        pytest.skip("this installation ships no INT8 network")
+    for source in files:
+        built = build_engine(source, backend="rtx", precision="int8", out=tmp_path / "net.engine")
+        graph = onnx.load(source).graph
+        weights = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+        types = convolutions(source, built.header)
+        for node in graph.node:
+            if node.op_type == "Conv":
+                assert types[node.name] == ("Int8" if node.input[1] in weights else "Half")
+
+
 def test_a_second_build_finds_the_first(tmp_path: Path) -> None:
     source = save_network(tmp_path / "tiny.onnx")
 

@@ -11,6 +11,7 @@ import pytest
 from rtseg.engines.cuda import NoGpu, find_gpu
 from rtseg.tools.rt_seg_engine import main
 from tests.calibration.nets import save_images, save_network
+from tests.engines.networks import TinyNet
 from tests.engines.rtx import rtx
 
 
@@ -49,6 +50,15 @@ def test_fp16_is_the_default_and_is_found_again(
     other = build(capsys, str(network), "--max-batch", "2")
     assert other["identity"]["max_batch"] == 1  # this network's batch is not free
     assert other["found"]
+
+
+def test_a_foreign_network_that_takes_any_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = TinyNet(dynamic=("hw",)).save(tmp_path / "foreign.onnx")
+    identity = build(capsys, str(foreign), "--size", "96x64")["identity"]
+    assert (identity["width"], identity["height"]) == (96, 64)
+    assert build(capsys, str(foreign), "--size", "64x64")["identity"]["width"] == 64
 
 
 def test_int8_calibrates_once(
@@ -162,7 +172,7 @@ def test_openvino_runs_fp32_as_it_is(network: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    "typed", [["--backend", "cuda"], ["--max-batch", "0"], ["--workspace", "x"]]
+    "typed", [["--backend", "cuda"], ["--max-batch", "0"], ["--workspace", "x"], ["--size", "9"]]
 )
 def test_wrong_usage_exits_2(network: Path, typed: list[str]) -> None:
     assert main(["build", str(network), *typed]) == 2
