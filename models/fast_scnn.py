@@ -79,7 +79,7 @@ def build_fast_scnn(height: int = 512, width: int = 512, classes: int = 19) -> k
     for filters, first_stride in BOTTLENECKS:
         for repeat in range(REPEATS):
             stride = first_stride if repeat == 0 else 1
-            x = _bottleneck(x, filters, f"block{index}", stride=stride)
+            x = _bottleneck(x, filters, f"bottleneck{index}", stride=stride)
             index += 1
     x = pyramid_pooling(x, PYRAMID_FILTERS, activation="relu")
     x = conv_bn(x, HEAD_FILTERS, "context", activation="relu")

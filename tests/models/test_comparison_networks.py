@@ -11,7 +11,7 @@ import pytest
 from rtseg.engines.registry import open_engine
 from rtseg.models.errors import ModelError
 from rtseg.models.export import export_onnx
-from rtseg.models.registry import build
+from rtseg.models.registry import KERAS_TRAINED, build
 
 keras = pytest.importorskip("keras", reason="needs the extra 'train'")
 ort = pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
@@ -19,7 +19,9 @@ ort = pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
 SIZE = (64, 128)
 NETWORKS = (
     "espnet-s1",
+    "espnet-s2",
     "espnet-base-s1",
+    "espnet-base-s2",
     "separable-unet",
     "deeplabv3plus",
     "bayesian-segnet",
@@ -121,3 +123,28 @@ def test_samples_differ_only_where_dropout_is_on() -> None:
         sample_posterior(sampling, images, samples=1)
     with pytest.raises(ModelError, match="monte_carlo=True"):
         sample_posterior(plain, images)
+
+
+def test_the_accelerated_trainer_sees_what_predict_sees() -> None:
+    torch = pytest.importorskip("torch", reason="the accelerated trainer needs torch")
+    from rtseg.models.torch_twin import TorchTwin
+
+    keras.utils.set_random_seed(7)
+    model = build("fast-scnn", *SIZE)  # its fusion is dilated
+    images = frames()
+    logits = stir(model, images)
+    twin = TorchTwin(model).eval()
+    with torch.no_grad():
+        inputs = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)
+        seen = twin(inputs).permute(0, 2, 3, 1).numpy()
+    assert np.abs(seen - logits).max() < 1e-2
+
+
+@pytest.mark.parametrize("name", sorted(KERAS_TRAINED))
+def test_what_only_keras_trains_is_refused_by_the_accelerated_trainer(name: str) -> None:
+    pytest.importorskip("torch", reason="the accelerated trainer needs torch")
+    from rtseg.models.torch_twin import TorchTwin
+
+    with pytest.raises(ModelError, match="cannot handle layer") as caught:
+        TorchTwin(build(name, 32, 32))
+    assert caught.value.reason == "UNSUPPORTED_LAYER"
