@@ -108,3 +108,12 @@ def test_one_frame_is_not_enough_and_sizes_must_agree() -> None:
         meter.result()
     with pytest.raises(CalibrationError, match="all must have one size"):
         meter.add(np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8))
+
+
+def test_frames_too_small_for_flow_are_refused() -> None:
+    meter = ConsistencyMeter(2)
+    tiny = np.zeros((8, 8, 3), np.uint8)
+    meter.add(tiny, tiny[..., 0])
+    with pytest.raises(CalibrationError, match="too small for optical flow") as caught:
+        meter.add(tiny, tiny[..., 0])
+    assert caught.value.reason == "BAD_INPUT"
