@@ -95,7 +95,7 @@ def read_sidecar(model: Path) -> Sidecar:
         raise EngineError(f"{path} cannot be read: {error}", reason="BAD_INPUT") from error
     try:
         return parse_sidecar(json.loads(text))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise EngineError(f"{path}: {error}", reason="BAD_INPUT") from error
 
 

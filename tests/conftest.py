@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +17,10 @@ def logging_as_before() -> Iterator[None]:
     yield
     logger.level, logger.propagate, logger.handlers[:] = before
     logger.setLevel(before[0])  # clears the cache of levels
+
+
+# No timed assertions: a slow machine is no fault of an example.
+settings.register_profile(
+    "rtseg", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("rtseg")

@@ -95,6 +95,14 @@ def test_a_note_that_is_no_json_is_an_error(tmp_path: Path, text: str) -> None:
     assert caught.value.reason == "BAD_INPUT"
 
 
+def test_a_number_beyond_floats_is_an_error(tmp_path: Path) -> None:
+    model = tmp_path / "net.onnx"
+    (tmp_path / "net.onnx.json").write_text('{"scale": 1' + "0" * 400 + "}")
+    with pytest.raises(EngineError) as caught:
+        read_sidecar(model)
+    assert caught.value.reason == "BAD_INPUT"
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
@@ -111,7 +119,7 @@ values = st.recursive(
 def test_whatever_a_note_holds_it_is_read_or_refused(note: dict[str, Any]) -> None:
     try:
         found = parse_sidecar(note)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return  # what read_sidecar turns into an EngineError
     assert found.scale != 0
 
