@@ -113,7 +113,14 @@ class EngineSpec:
                 std=_triple(fields.pop("std")),
                 **{key: value for key, value in fields.items() if key in known},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise EngineError(
                 f"the engine's description cannot be read: {error}", reason="ENGINE_DAMAGED"
             ) from error
