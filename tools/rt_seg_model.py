@@ -14,6 +14,8 @@ from rtseg.tools.argument_types import count, size
 from rtseg.tools.model_judge import add_commands, consistency, evaluate
 
 if TYPE_CHECKING:
+    import keras
+
     from rtseg.models.config import TrainConfig
     from rtseg.models.train import Trainer
 
@@ -89,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         "--root", action="append", default=[], metavar="NAME=DIR", help="where one data set lies"
     )
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint")
+    train.add_argument(
+        "--start", type=Path, metavar="FILE", help="a new run from these .weights.h5"
+    )
     train.add_argument("--minutes", type=float, help="length of the run, by the clock")
     train.add_argument("--steps", type=count, help="length of the run, in steps")
     train.add_argument("--limit", type=count, metavar="N", help="N images a data set (a probe)")
@@ -157,7 +162,7 @@ def _train(options: argparse.Namespace) -> None:
         config,
         options.out,
         options.data,
-        lambda weights: _make_trainer(options.trainer, config, weights),
+        lambda weights: _make_trainer(options.trainer, config, weights, options.start),
         say=lambda line: print(line, flush=True),
         limit=options.limit,
     )
@@ -166,10 +171,10 @@ def _train(options: argparse.Namespace) -> None:
     run.train()
 
 
-def _make_trainer(kind: str, config: TrainConfig, weights: Any) -> Trainer:
+def _make_trainer(kind: str, config: TrainConfig, weights: Any, first: Path | None) -> Trainer:
     from importlib.util import find_spec
 
-    from rtseg.models.registry import KERAS_TRAINED, LITE0_NETWORKS, builder
+    from rtseg.models.registry import KERAS_TRAINED, LITE0_NETWORKS, builder, load_weights
 
     if kind == "auto":
         fits = config.network not in KERAS_TRAINED
@@ -183,8 +188,12 @@ def _make_trainer(kind: str, config: TrainConfig, weights: Any) -> Trainer:
         os.environ.setdefault("KERAS_BACKEND", "torch")
     from rtseg.models.convert_lite0 import load_imagenet
 
-    start = config.imagenet and config.network in LITE0_NETWORKS
-    prepare = load_imagenet if start else (lambda model: 0)
+    def prepare(model: keras.Model) -> None:
+        if first is not None:
+            load_weights(model, str(first))
+        elif config.imagenet and config.network in LITE0_NETWORKS:
+            load_imagenet(model)
+
     if kind == "torch":
         from rtseg.models.torch_trainer import TorchTrainer
 

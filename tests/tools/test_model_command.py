@@ -126,6 +126,9 @@ def test_a_run_from_the_command_line(
     assert "step 2: mIoU" in capsys.readouterr().out
     assert main(arguments) == 1
     assert "holds a run already" in one_line(capsys)
+    other = [str(tmp_path / "other") if part == str(out) else part for part in arguments]
+    assert main([*other, "--start", str(tmp_path / "none.weights.h5")]) == 1
+    assert "NOT_FOUND: no such weights file" in one_line(capsys)
     assert main([*arguments, "--resume"]) == 0
     assert "resumed at step 2" in capsys.readouterr().out
     onnx_file = str(tmp_path / "net.onnx")
