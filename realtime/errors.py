@@ -12,7 +12,7 @@ class RealtimeError(Exception):
             ``PERMISSION_DENIED``, ``CONNECTION_FAILED``, ``AUTH_FAILED``, ``TIMEOUT``,
             ``CODEC_UNSUPPORTED``, ``NOT_A_VIDEO``, ``NOT_A_CAMERA``, ``BUSY``,
             ``NO_FRAMES``, ``NO_SPACE``, ``NO_MEMORY``, ``EXISTS``, ``SAME_FILE``,
-            ``NO_DISPLAY``, ``NOT_OPEN``, ``CLOSED``, ``BAD_INPUT``, ``USAGE``.
+            ``NO_DISPLAY``, ``LIBRARY_CLASH``, ``NOT_OPEN``, ``CLOSED``, ``BAD_INPUT``, ``USAGE``.
     """
 
     exit_code = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+import av  # noqa: F401  before any test imports cv2: see realtime/sources/screen.py
 import pytest
 from hypothesis import HealthCheck, settings
 

@@ -34,7 +34,6 @@ class ScreenSource(ContainerSource):
         self._number = number
 
     def _connect(self) -> InputContainer:
-
         display = os.environ.get("DISPLAY", "")
         if not display:
             why = (
@@ -44,6 +43,13 @@ class ScreenSource(ContainerSource):
             )
             raise SourceError(
                 f"{self._name}: there is no X11 display to read ({why})", reason="NO_DISPLAY"
+            )
+        if _x_libraries_clash():
+            raise SourceError(
+                f"{self._name}: OpenCV was imported before PyAV, whose X11 libraries it then "
+                "replaces; reading a screen would end the process. Allowed: import av (or "
+                "rtseg.realtime's open_source first) before cv2",
+                reason="LIBRARY_CLASH",
             )
         options = self._options
         settings = {"framerate": options.fps_text or DEFAULT_FPS, "fpsprobesize": "0"}
@@ -73,6 +79,19 @@ class ScreenSource(ContainerSource):
                 reason="NO_DISPLAY",
             )
         return super()._explained(error)
+
+
+def _x_libraries_clash() -> bool:
+    """Return whether PyAV would call OpenCV's copy of libxcb's parts.
+
+    Both wheels bring copies under the same names, and the loader takes the first: with
+    ``import cv2, av``, x11grab crashes; with ``import av, cv2`` it does not.
+    """
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as mapped:
+            return any("opencv" in line and "libxcb-shm" in line for line in mapped)
+    except OSError:
+        return False
 
 
 def _monitors() -> list[tuple[int, int, int, int]]:

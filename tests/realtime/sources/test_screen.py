@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -74,3 +77,28 @@ def test_no_display(monkeypatch: pytest.MonkeyPatch, display: str) -> None:
         open_source("screen").open()
     assert caught.value.reason == "NO_DISPLAY"
     assert "\n" not in str(caught.value)
+
+
+@needs_xvfb
+def test_opencv_before_pyav_is_an_error_and_no_crash() -> None:
+    """Both wheels bring libxcb's parts; with OpenCV's copies first, x11grab crashes."""
+    code = (
+        "import cv2, av\n"
+        "from rtseg.realtime import SourceError, open_source\n"
+        "try:\n"
+        "    open_source('screen').open()\n"
+        "except SourceError as error:\n"
+        "    print(error.reason)\n"
+        "else:\n"
+        "    print('opened')\n"
+    )
+    with xvfb("320x240x24") as display:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "DISPLAY": display},
+        )
+    # An OpenCV without a GUI of its own (headless) brings no such libraries.
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("LIBRARY_CLASH", "opened")
