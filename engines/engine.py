@@ -49,6 +49,7 @@ class EngineProfile:
         runtime_version: version of the runtime.
         requests: how many inferences may be in flight.
         threads: CPU threads of the engine, 0 where that does not apply.
+        parallel: how many inferences the runtime computes at once; the others in flight wait.
     """
 
     backend: str
@@ -57,6 +58,7 @@ class EngineProfile:
     runtime_version: str
     requests: int
     threads: int
+    parallel: int = 1
 
 
 class Engine(ABC):

@@ -70,6 +70,7 @@ class OnnxRuntimeEngine(InflightEngine):
             )
         threads = threads or engine_threads(available_cores())
         lanes = min(2, threads) if mode == "throughput" else 1
+        self._parallel = lanes
         options = onnxruntime.SessionOptions()
         # Every lane computes along with the session's own threads.
         options.intra_op_num_threads = threads - lanes + 1
@@ -110,6 +111,7 @@ class OnnxRuntimeEngine(InflightEngine):
             runtime_version=self._version,
             requests=self._requests,
             threads=self._threads,
+            parallel=self._parallel,
         )
 
     def _compute(self, frame: U8, labels: U8) -> Outcome:

@@ -85,6 +85,7 @@ class OpenVinoEngine(InflightEngine):
         if precision == "fp16" and in_use != precision:
             raise _cannot_compute(core, precision)
         lanes = max(1, int(compiled.get_property("NUM_STREAMS")))
+        self._parallel = lanes
         requests = max(2, requests) if requests else lanes + 1
         self.assumed = adapted.assumed
         self._threads = threads
@@ -116,6 +117,7 @@ class OpenVinoEngine(InflightEngine):
             runtime_version=self._version,
             requests=self._requests,
             threads=self._threads,
+            parallel=self._parallel,
         )
 
     def _compute(self, frame: U8, labels: U8) -> Outcome:

@@ -40,7 +40,9 @@ class RunReport:
         elapsed_s: from the first frame in to the last frame out.
         throughput_fps: frames out over ``elapsed_s``.
         network_ms: median time of one inference inside the loop.
-        network_fps: what the network alone would reach with the same requests in flight.
+        network_parallel: how many inferences were computed at once.
+        network_fps: ``network_parallel`` over the mean time of an inference inside the loop:
+            the rate above which the network holds the loop back.
         latency: end to end.
         stages: each stage's statistics.
         cpu_ms_per_frame: CPU time of the process over the run, for each frame out.
@@ -59,6 +61,7 @@ class RunReport:
     elapsed_s: float
     throughput_fps: float
     network_ms: float
+    network_parallel: int
     network_fps: float
     latency: Summary
     stages: dict[str, Summary]
@@ -92,8 +95,9 @@ class RunReport:
             f"{self.reconnects} reconnects, {self.stalls} stalls",
             f"loop        {self.throughput_fps:.1f} frames/s over {self.elapsed_s:.1f} s, "
             f"{self.cpu_ms_per_frame:.1f} CPU-ms a frame, {self.cores_busy:.2f} cores busy",
-            f"network     {self.network_ms:.1f} ms (median, inside the loop), alone at most "
-            f"{self.network_fps:.1f} frames/s",
+            f"network     {self.network_ms:.1f} ms (median, inside the loop), "
+            f"{self.network_parallel} at once: {self.network_fps:.1f} frames/s at most "
+            "(alone: rt-seg-engine bench)",
             f"memory      {self.peak_memory_mib:.0f} MiB at most",
             f"engine      {_engine_line(self.environment)}",
             f"end         {self.end}",
@@ -142,6 +146,7 @@ def build_report(
     elapsed_s = profiler.elapsed_s
     frames_out = profiler.frames_out
     infer = stages["infer"]
+    parallel = min(engine.parallel, in_flight)
     return RunReport(
         source=source.name,
         end=end,
@@ -151,7 +156,8 @@ def build_report(
         elapsed_s=elapsed_s,
         throughput_fps=frames_out / elapsed_s if elapsed_s else 0.0,
         network_ms=infer.p50_ms,
-        network_fps=in_flight * 1e3 / infer.mean_ms if infer.mean_ms else 0.0,
+        network_parallel=parallel,
+        network_fps=parallel * 1e3 / infer.mean_ms if infer.mean_ms else 0.0,
         latency=profiler.latency(),
         stages=stages,
         cpu_ms_per_frame=cpu_s * 1e3 / frames_out if frames_out else 0.0,

@@ -1,0 +1,62 @@
+"""The closing report adds nothing that was not measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rtseg.engines.engine import EngineProfile
+from rtseg.engines.spec import EngineSpec
+from rtseg.realtime.profile import STAGES, Profiler
+from rtseg.realtime.report import RunReport, build_report
+from tests.realtime.parts import GraySource
+
+
+def report_of(frames: int, *, parallel: int = 2, in_flight: int = 3) -> RunReport:
+    profiler = Profiler()
+    for index in range(frames):
+        begin_ns = index * 20_000_000
+        profiler.frame_in(begin_ns)
+        profiler.frame_out(
+            index=index,
+            pts_s=index / 30,
+            captured_ns=begin_ns,
+            presented_ns=begin_ns + 80_000_000,
+            stages_ms={"infer": 40.0, "render": 1.0},
+        )
+    profiler.drop("newer_frame", 3)
+    engine = EngineProfile("openvino", "cpu", "int8", "1", 3, 2, parallel=parallel)
+    return build_report(
+        profiler,
+        engine,
+        EngineSpec("net", 512, 512),
+        GraySource(1).info,
+        end="end of input",
+        cpu_s=0.5,
+        in_flight=in_flight,
+    )
+
+
+@pytest.mark.parametrize(("parallel", "in_flight", "fps"), [(2, 3, 50), (1, 3, 25), (2, 1, 25)])
+def test_what_waits_in_the_queue_does_not_make_the_network_faster(
+    parallel: int, in_flight: int, fps: float
+) -> None:
+    """Three in flight of which two compute are not three times as fast as one."""
+    report = report_of(10, parallel=parallel, in_flight=in_flight)
+    assert report.network_fps == pytest.approx(fps)
+
+
+def test_the_text_has_a_row_for_every_stage_and_the_drops() -> None:
+    text = report_of(10).to_text()
+    for stage in (*STAGES, "end to end"):
+        assert any(line.startswith(stage) for line in text.splitlines())
+    assert "3 dropped (3 newer_frame)" in text
+    assert "2 at once: 50.0 frames/s at most" in text
+
+
+def test_a_run_without_frames_divides_by_nothing() -> None:
+    report = report_of(0)
+    assert (report.throughput_fps, report.network_fps, report.cpu_ms_per_frame) == (0, 0, 0)
+    assert json.loads(report.to_json())["latency"]["n"] == 0
+    assert report.to_text()
