@@ -112,6 +112,7 @@ def build_parser() -> Parser:
     """Return the parser of ``rt-seg``."""
     parser = Parser(
         prog="rt-seg",
+        usage="rt-seg --source S [--out O]... [options], or rt-seg S [O] [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -203,7 +204,12 @@ def _add_flow(parser: Parser) -> None:
     group.add_argument(
         "--buffer", type=number(int, 0, 1000), default=0, metavar="N", help="frames that may wait"
     )
-    group.add_argument("--max-fps", type=number(float, 0, above=True), metavar="F")
+    group.add_argument(
+        "--max-fps",
+        type=number(float, 0, above=True),
+        metavar="F",
+        help="leave frames above it out",
+    )
     group.add_argument(
         "--stride", type=number(int, 1), default=1, metavar="N", help="take each n-th frame"
     )
@@ -211,8 +217,10 @@ def _add_flow(parser: Parser) -> None:
         "--loop", type=number(int, 0), default=1, metavar="N", help="play N times; 0: for ever"
     )
     group.add_argument("--start", type=number(float, 0), default=0.0, metavar="S", help="seconds")
-    group.add_argument("--duration", type=number(float, 0, above=True), metavar="S")
-    group.add_argument("--max-frames", type=number(int, 1), metavar="N")
+    group.add_argument(
+        "--duration", type=number(float, 0, above=True), metavar="S", help="seconds from there"
+    )
+    group.add_argument("--max-frames", type=number(int, 1), metavar="N", help="end after N frames")
     group.add_argument(
         "--timeout",
         type=number(float, 0, above=True),
@@ -238,7 +246,7 @@ def _add_flow(parser: Parser) -> None:
 
 def _add_encode(parser: Parser) -> None:
     group = parser.add_argument_group("encode")
-    group.add_argument("--codec", metavar="NAME", help="FFmpeg's name (default: libx264)")
+    group.add_argument("--codec", metavar="NAME", help="h264 (default), h265, av1, vp9, h264_nvenc")
     group.add_argument(
         "--crf", type=number(int, 0, 63), metavar="N", help="quality, less is better"
     )
