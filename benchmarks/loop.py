@@ -4,7 +4,7 @@ Inside the loop's figure: decode, resize, network, colouring, H.264 encode, writ
 from the first frame decoded to the last one written, start-up left out. Inside the
 network's: uint8 frames already resized and in memory, to class ids at the input's size.
 
-    python benchmarks/loop.py [--clip FILE] [--runs 5] [-- options of rt-seg]
+    python benchmarks/loop.py [--clip FILE] [--runs 5] [--laps 5] [-- options of rt-seg]
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clip", help="a video (default: the 720p clip of the test data)")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--laps", type=int, default=5, help="how often the clip is played a run")
     parser.add_argument("--precision", help="as rt-seg's")
     parser.add_argument("rest", nargs="*", help="options passed on to rt-seg, after --")
     options = parser.parse_args()
@@ -66,7 +67,10 @@ def main() -> None:
             alone, about = network_alone(5.0, options.precision)
             alone_fps.append(alone)
             report = run_loop(
-                ["--source", str(clip), "--out", str(output), "-y", *extra, *options.rest]
+                [
+                    *("--source", str(clip), "--out", str(output), "-y"),
+                    *("--loop", str(options.laps), *extra, *options.rest),
+                ]
             )
             loop_fps.append(report["throughput_fps"])
             cpu_ms.append(report["cpu_ms_per_frame"])

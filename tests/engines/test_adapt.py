@@ -50,6 +50,13 @@ def run_openvino(adapted: AdaptedModel, frames: U8) -> U8:
     return np.array(compiled([frames])[compiled.output("labels")])
 
 
+def could_be_grid(rows: int, columns: int, net: TinyNet) -> bool:
+    """Tell whether rows x columns has the input's shape, give or take a row and a column."""
+    shape = net.width / net.height
+    fits = shape * (rows - 1) - 1 <= columns <= shape * (rows + 1) + 1
+    return fits and rows <= net.height and columns <= net.width
+
+
 nets = st.builds(
     TinyNet,
     height=st.integers(4, 40),
@@ -83,6 +90,9 @@ def test_labels_are_those_of_numpy_on_both_runtimes(
     assume(net.input_name != net.output_name)
     grid = (-(-net.height // net.stride), -(-net.width // net.stride))
     assume(all(abs(net.classes - side) > 2 for side in grid))
+    # Seven classes of a 4x2 grid are also two classes of a 7x4 grid.
+    assume(not could_be_grid(net.classes, grid[0], net))
+    assume(not could_be_grid(grid[1], net.classes, net))
     note: dict[str, Any] = {"bgr": bgr, "width": net.width, "height": net.height}
     ids = net.end not in ("nchw", "nhwc")
     if ids:

@@ -85,9 +85,11 @@ def make(
 
 
 def test_a_run_follows_its_schedule(data_root: Path) -> None:
-    run, trainer, lines = make(data_root)
+    # Many more steps than batches are drawn ahead, of which none knows the next phase.
+    config = dataclasses.replace(CONFIG, steps=60)
+    run, trainer, lines = make(data_root, config)
     run.train()
-    assert trainer.step_count == 6
+    assert trainer.step_count == 60
     assert trainer.rates == sorted(trainer.rates[:1]) + trainer.rates[1:]
     assert trainer.rates[-1] < CONFIG.rate_at(0.5, 1000)
     assert set(trainer.crops) == {32, 64}
