@@ -2,7 +2,8 @@
 
 Inside the loop's figure: decode, resize, network, colouring, H.264 encode, writing the file;
 from the first frame decoded to the last one written, start-up left out. Inside the
-network's: uint8 frames already resized and in memory, to class ids at the input's size.
+network's: the clip's first frames, resized and in memory already, to class ids at the input's
+size.
 
     python benchmarks/loop.py [--clip FILE] [--runs 5] [--laps 5] [-- options of rt-seg]
 """
@@ -10,32 +11,36 @@ network's: uint8 frames already resized and in memory, to class ids at the input
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+import av
 from common import clip_or_generated, machine, median_and_spread, run_loop
 
+from rtseg.engines.preprocess import to_engine_input
 from rtseg.engines.registry import open_engine
 
 
-def network_alone(seconds: float, precision: str | None) -> tuple[float, str]:
+def network_alone(clip: Path, seconds: float, precision: str | None) -> tuple[float, str]:
     """Return the network's own throughput in frames/s, all requests kept in flight."""
     with open_engine(precision=precision) as engine:
         spec = engine.spec
-        shape = (1, spec.height, spec.width, 3)
-        frames = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        with av.open(str(clip)) as container:
+            first = itertools.islice(container.decode(video=0), 8)
+            inputs = [to_engine_input(frame, spec.height, spec.width)[None] for frame in first]
+        source = itertools.cycle(inputs)
         for _ in range(5):
-            engine.infer(frames)
-        handles = [engine.submit(frames) for _ in range(engine.requests)]
+            engine.infer(next(source))
+        handles = [engine.submit(next(source)) for _ in range(engine.requests)]
         done = 0
         begin_s = time.perf_counter()
         while (elapsed_s := time.perf_counter() - begin_s) < seconds:
             engine.result(handles.pop(0))
             done += 1
-            handles.append(engine.submit(frames))
+            handles.append(engine.submit(next(source)))
         for handle in handles:
             engine.result(handle)
         profile = engine.profile()
@@ -64,7 +69,7 @@ def main() -> None:
     ):
         output = Path(folder) / "seg.mp4"
         for _ in range(options.runs):
-            alone, about = network_alone(5.0, options.precision)
+            alone, about = network_alone(clip, 5.0, options.precision)
             alone_fps.append(alone)
             report = run_loop(
                 [
