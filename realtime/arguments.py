@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 from collections.abc import Callable
-from typing import NoReturn
 
-from rtseg.realtime.errors import UsageError
+from rtseg.realtime.parser import Parser
 
 DESCRIPTION = """\
 Segment live video of streets: camera, stream or file in, coloured video, class ids or a
@@ -29,34 +27,6 @@ outputs:  seg.mp4 .mkv .mov; a directory; frame_%06d.png; window; null
 keys:     q or Esc quit, space pause, . step, Tab view, h HUD, l legend, + and - alpha,
           s snapshot
 exit:     0 end of input or quit, 1 run-time failure, 2 usage, 130 Ctrl-C, 143 SIGTERM"""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are :class:`UsageError` and suggest what was meant."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of leaving the process."""
-        stop = "" if message.endswith(("?", ".")) else "."
-        raise UsageError(f"{message}{stop} See {self.prog} --help")
-
-    def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """Return the parsed arguments.
-
-        Raises:
-            UsageError: an unknown option, with the nearest known one, or a bad value.
-        """
-        options, unknown = self.parse_known_args(arguments)
-        if unknown:
-            self.error(self._unknown(unknown[0]))
-        return options
-
-    def _unknown(self, word: str) -> str:
-        if not word.startswith("-"):
-            return f"unexpected argument {word!r}: one source and one output at most"
-        name = word.split("=", 1)[0]
-        near = difflib.get_close_matches(name, list(self._option_string_actions), 1, 0.6)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        return f"unknown option {name}{meant}"
 
 
 def number(
@@ -116,7 +86,7 @@ def build_parser() -> Parser:
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        surplus="one source and one output at most",
     )
     parser.add_argument("positional", nargs="*", metavar="SOURCE [OUT]", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="store_true", help="print versions and exit")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.realtime.parser import Parser, parse_command
 from rtseg.tools.engine_build import add_build_parser, build
 from rtseg.tools.engine_plan import show_plan
 
@@ -33,10 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 the engine failed, 2 wrong usage, 130 Ctrl-C.
     """
-    try:
-        options = _parser().parse_args(argv)
-    except SystemExit as done:  # --help, or wrong usage that argparse has explained
-        return done.code if isinstance(done.code, int) else 2
+    options = parse_command(_parser, argv, PROGRAM)
+    if isinstance(options, int):
+        return options
     # Light: the room's data readers are loaded by "build" alone.
     from rtseg.calibration.errors import CalibrationError
     from rtseg.engines.errors import EngineError
@@ -58,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog=PROGRAM, description="Build engine files, look into them, measure the network alone."
     )
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON object")
     shared.add_argument("--debug", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

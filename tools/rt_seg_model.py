@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.realtime.parser import Parser, parse_command
 from rtseg.tools.argument_types import count, size
 from rtseg.tools.model_judge import add_commands, consistency, evaluate
 
@@ -32,10 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 wrong usage, 130 Ctrl-C.
     """
-    try:
-        options = _parser().parse_args(argv)
-    except SystemExit as done:  # --help, or wrong usage that argparse has explained
-        return done.code if isinstance(done.code, int) else 2
+    options = parse_command(_parser, argv, PROGRAM)
+    if isinstance(options, int):
+        return options
     from rtseg.calibration.errors import CalibrationError
     from rtseg.engines.errors import EngineError
     from rtseg.models.errors import ModelError
@@ -75,11 +75,9 @@ def _choose_backend() -> None:
             return
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Train, judge, export and count the networks."
-    )
-    shared = argparse.ArgumentParser(add_help=False)
+def _parser() -> Parser:
+    parser = Parser(prog=PROGRAM, description="Train, judge, export and count the networks.")
+    shared = Parser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -93,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint")
     train.add_argument(
         "--start", type=Path, metavar="FILE", help="a new run from these .weights.h5"
+    )
+    train.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="an ONNX network that the run learns from"
     )
     train.add_argument("--minutes", type=float, help="length of the run, by the clock")
     train.add_argument("--steps", type=count, help="length of the run, in steps")

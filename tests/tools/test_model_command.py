@@ -29,7 +29,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
-    assert "usage:" in capsys.readouterr().err
+    assert "rt-seg-model: error: USAGE: " in capsys.readouterr().err
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:

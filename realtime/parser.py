@@ -1,0 +1,110 @@
+"""What the commands' arguments have in common: one line for each mistake, with what was meant."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from rtseg.realtime.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are :class:`UsageError` and suggest what was meant.
+
+    Options are not abbreviated. Its subcommands' parsers are of the same kind.
+
+    Args:
+        surplus: what to say of a word that no argument takes.
+        options: as of ``argparse.ArgumentParser``.
+    """
+
+    def __init__(self, *, surplus: str = "", **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+        self._surplus = surplus
+        self._typed: list[str] = []
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, as ``argparse`` does, and remember what was typed."""
+        self._typed = [str(word) for word in (sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of leaving the process."""
+        if message.startswith("the following arguments are required"):
+            for word in self._typed:  # a misspelt option is why another one is missing
+                name = word.split("=", 1)[0]
+                if word.startswith("--") and name != "--" and name not in self._known():
+                    message = self._unknown(word)
+                    break
+        stop = "" if message.endswith(("?", ".")) else "."
+        raise UsageError(f"{message}{stop} See {self.prog} --help")
+
+    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """Return the parsed arguments; None takes them from the process.
+
+        Raises:
+            UsageError: an unknown option, with the nearest known one, or a bad value.
+        """
+        options: argparse.Namespace
+        options, unknown = self.parse_known_args(arguments)
+        if unknown:
+            chosen = self._chosen(options)
+            chosen.error(chosen._unknown(unknown[0]))
+        return options
+
+    def _chosen(self, options: argparse.Namespace) -> Parser:
+        """Return the parser of the subcommand that was typed, or this one."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parser = action.choices.get(getattr(options, action.dest, ""))
+                if isinstance(parser, Parser):
+                    return parser._chosen(options)
+        return self
+
+    def _unknown(self, word: str) -> str:
+        if not word.startswith("-"):
+            return f"unexpected argument {word!r}" + (self._surplus and f": {self._surplus}")
+        name = word.split("=", 1)[0]
+        return f"unknown option {name}{_meant(name, self._known())}"
+
+    def _known(self) -> list[str]:
+        return list(self._option_string_actions)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = action.choices
+        if choices is not None and isinstance(value, str) and value not in choices:
+            allowed = [str(choice) for choice in choices]
+            raise argparse.ArgumentError(
+                action,
+                f"invalid choice: {value!r} (choose from {', '.join(allowed)})"
+                f"{_meant(value, allowed)}",
+            )
+        super()._check_value(action, value)
+
+
+def parse_command(
+    parser: Callable[[], Parser], arguments: Sequence[str] | None, program: str
+) -> argparse.Namespace | int:
+    """Return what was typed for a command, or its exit code where there is nothing to do.
+
+    Args:
+        parser: makes the command's parser.
+        arguments: what was typed after the command; None takes it from the process.
+        program: name of the command, for the error line.
+    """
+    try:
+        return parser().parse(arguments)
+    except SystemExit as done:  # --help has been printed
+        return done.code if isinstance(done.code, int) else 0
+    except UsageError as error:
+        line = " ".join(str(error).split())
+        print(f"{program}: error: {error.reason}: {line}", file=sys.stderr)
+        return error.exit_code
+
+
+def _meant(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1, 0.6)
+    return f"; did you mean {near[0]}?" if near else ""
