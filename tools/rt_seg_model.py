@@ -92,9 +92,6 @@ def _parser() -> Parser:
     train.add_argument(
         "--start", type=Path, metavar="FILE", help="a new run from these .weights.h5"
     )
-    train.add_argument(
-        "--teacher", type=Path, metavar="FILE", help="an ONNX network that the run learns from"
-    )
     train.add_argument("--minutes", type=float, help="length of the run, by the clock")
     train.add_argument("--steps", type=count, help="length of the run, in steps")
     train.add_argument("--limit", type=count, metavar="N", help="N images a data set (a probe)")
