@@ -85,6 +85,7 @@ def run_loop(arguments: Sequence[str]) -> dict[str, Any]:
         return loaded
 
 
-def median_and_spread(values: Sequence[float]) -> str:
+def median_and_spread(values: Sequence[float], digits: int = 1) -> str:
     """Return ``median (least – most)`` of some runs."""
-    return f"{statistics.median(values):.1f} ({min(values):.1f} – {max(values):.1f})"
+    middle, least, most = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f} ({least:.{digits}f} – {most:.{digits}f})"
