@@ -12,6 +12,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def count_from_zero(text: str) -> int:
+    """Parse a whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0. Received: {text}")
+    return int(text)
+
+
 def size(text: str) -> tuple[int, int]:
     """Parse WxH into (height, width)."""
     width, _, height = text.lower().partition("x")
