@@ -83,6 +83,11 @@ class Engine(ABC):
     def requests(self) -> int:
         """How many inferences may be in flight before ``submit`` waits; at least 1."""
 
+    @property
+    def max_batch(self) -> int:
+        """How many frames one inference computes faster than one by one; 1 for a CPU."""
+        return 1
+
     @abstractmethod
     def submit(self, frames: U8) -> Handle:
         """Start an inference.

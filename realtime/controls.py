@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rtseg.realtime.view import VIEWS, View, ViewOptions
 
@@ -41,6 +41,7 @@ class Controls:
         self._paused = False
         self._quit = False
         self._steps = 0
+        self._taken: dict[object, int] = {}
         self._snapshots = 0
 
     @property
@@ -48,6 +49,21 @@ class Controls:
         """The view as it is now."""
         with self._lock:
             return self._options
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that may be switched to."""
+        return self._views
+
+    def change(self, make: Callable[[ViewOptions], ViewOptions]) -> None:
+        """Replace the view by what ``make`` returns for the one of now, in one go."""
+        with self._lock:
+            self._options = make(self._options)
+
+    def set_paused(self, paused: bool) -> None:
+        """Let the loop stand still or go on."""
+        if paused != self.paused:
+            self.press("space")
 
     @property
     def paused(self) -> bool:
@@ -66,11 +82,16 @@ class Controls:
         with self._lock:
             self._quit = True
 
-    def take_step(self) -> bool:
-        """Return whether one more frame is wanted while paused, and forget that one."""
+    def take_step(self, reader: object = None) -> bool:
+        """Return whether one more frame is wanted while paused, and forget that one.
+
+        Args:
+            reader: who asks; each of several streams sees every step once.
+        """
         with self._lock:
-            wanted = self._steps > 0
-            self._steps -= wanted
+            taken = self._taken.get(reader, 0)
+            wanted = taken < self._steps
+            self._taken[reader] = taken + wanted
             return wanted
 
     def take_snapshot(self) -> bool:
@@ -88,6 +109,7 @@ class Controls:
             elif key == "space":
                 self._paused = not self._paused
                 self._steps = 0
+                self._taken.clear()
             elif key == ".":
                 self._steps += self._paused
             elif key == "s":

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 IDLE_S = 0.03
 """How long an output waits for a frame before its idle call."""
 
+BROKEN = "output_failed"
+"""Why a frame was dropped that was on its way to an output that failed."""
+
 
 class Delivery:
     """A rendered frame on its way to every output; the last one stops its clocks."""
@@ -31,6 +34,7 @@ class Delivery:
         self._presented_ns = 0
         self._slowest_ms = 0.0
         self._written = False
+        self._why = "slow_output"
 
     def written(self, start_ns: int, end_ns: int, presented_ns: int) -> None:
         """Say that one output has taken the frame, from ``start_ns`` to ``end_ns``."""
@@ -42,8 +46,9 @@ class Delivery:
             self._written = True
         self._one_less()
 
-    def dropped(self) -> None:
-        """Say that one output was too slow for the frame."""
+    def dropped(self, reason: str = "slow_output") -> None:
+        """Say that one output did not take the frame: it was too slow, or it broke."""
+        self._why = reason
         self._one_less()
 
     def _one_less(self) -> None:
@@ -52,7 +57,7 @@ class Delivery:
             if self._waiting_for:
                 return
         if not self._written:
-            self._profiler.drop("slow_output")
+            self._profiler.drop(self._why)
             return
         frame = self.item.frame
         self._profiler.frame_out(
@@ -86,7 +91,7 @@ class SinkWorker:
         sink: the output; all its calls come from this worker's thread.
         policy: what happens to frames when the sink is slow.
         capacity: how many rendered frames may wait for the sink.
-        on_error: called from the thread with whatever went wrong.
+        on_error: called from the thread with this worker and whatever went wrong.
     """
 
     def __init__(
@@ -94,15 +99,21 @@ class SinkWorker:
         sink: Sink,
         policy: DropPolicy,
         capacity: int,
-        on_error: Callable[[BaseException], None],
+        on_error: Callable[[SinkWorker, BaseException], None],
     ) -> None:
         self.sink = sink
-        self.slot: Slot[Job] = Slot(capacity, policy, replace_dropped)
+        self.failure: BaseException | None = None
+        self._slot: Slot[Job] = Slot(capacity, policy, replace_dropped)
         self._on_error = on_error
         self._opened = threading.Event()
         self._packets: Callable[[], tuple[av.Packet[Any], ...]] | None = None
         self._context: SinkContext | None = None
         self.thread = threading.Thread(target=self._run, name=f"rtseg-sink-{sink.name}")
+
+    @staticmethod
+    def capacity(policy: DropPolicy) -> int:
+        """Return how many rendered frames are to wait for a sink under a policy."""
+        return 1 if policy == "latest" else 3
 
     def start(self, context: SinkContext) -> None:
         """Start the thread, which opens the sink."""
@@ -113,10 +124,20 @@ class SinkWorker:
         """Return whether opening ended (well or not) within ``timeout_s``."""
         return self._opened.wait(timeout_s)
 
+    def take(self, job: Job) -> None:
+        """Hand a frame over, waiting for room where the policy says so.
+
+        A sink that failed takes no more; the frame's delivery hears that.
+        """
+        try:
+            self._slot.put(job)
+        except Closed:
+            job.delivery.dropped(BROKEN)
+
     def finish(self, packets: Callable[[], tuple[av.Packet[Any], ...]] | None) -> None:
         """Say that no more frames come; ``packets`` gives the sound after the last one."""
         self._packets = packets
-        self.slot.end()
+        self._slot.end()
 
     def _run(self) -> None:
         assert self._context is not None
@@ -128,22 +149,29 @@ class SinkWorker:
             finally:
                 self.sink.close()
         except BaseException as error:
-            self._on_error(error)
+            self.failure = error
+            for job in self._slot.close():
+                job.delivery.dropped(BROKEN)
+            self._on_error(self, error)
         finally:
             self._opened.set()
-            self.slot.close()
+            self._slot.close()
 
     def _consume(self) -> None:
         while True:
             try:
-                job = self.slot.get(IDLE_S)
+                job = self._slot.get(IDLE_S)
             except Closed:
                 break
             if job is None:
                 self.sink.idle()
                 continue
             start_ns = now_ns()
-            self.sink.write(job.item)
+            try:
+                self.sink.write(job.item)
+            except BaseException:
+                job.delivery.dropped(BROKEN)
+                raise
             end_ns = now_ns()
             presented_ns = end_ns if self.sink.presents else start_ns
             job.delivery.written(start_ns, end_ns, presented_ns)

@@ -28,6 +28,8 @@ class Slot(Generic[T]):
         on_drop: called with the item thrown out and the one that stays behind it; returns
             what takes the place of the latter (to save what must not be lost with the
             former).
+        changed: what to wait on and to notify, where one thread looks after several slots;
+            one of its own if None.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Slot(Generic[T]):
         capacity: int,
         policy: DropPolicy = "block",
         on_drop: Callable[[T, T], T] | None = None,
+        changed: threading.Condition | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"a slot holds at least one item. Received: {capacity}")
@@ -42,7 +45,7 @@ class Slot(Generic[T]):
         self._capacity = capacity
         self._policy = policy
         self._on_drop = on_drop
-        self._changed = threading.Condition()
+        self._changed = changed if changed is not None else threading.Condition()
         self._ended = False
         self._closed = False
 
@@ -88,12 +91,20 @@ class Slot(Generic[T]):
             self._ended = True
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Throw away what waits and wake everybody with :class:`Closed`."""
+    def close(self) -> list[T]:
+        """Take out what waits and wake everybody with :class:`Closed`."""
         with self._changed:
             self._closed = True
+            left = list(self._items)
             self._items.clear()
             self._changed.notify_all()
+            return left
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be taken any more, now or later."""
+        with self._changed:
+            return self._closed or (self._ended and not self._items)
 
     def __len__(self) -> int:
         return len(self._items)

@@ -38,7 +38,9 @@ class GraySource(Source):
         live: bool = False,
         fail_at: int | None = None,
         fail_open: bool = False,
+        hang_at: int | None = None,
     ) -> None:
+        self._hang_at = hang_at
         self._count = count
         self._fps = fps
         self._fail_at = fail_at
@@ -71,6 +73,9 @@ class GraySource(Source):
                 self.closed.wait(max(0.0, start_s + index / self._fps - time.monotonic()))
             if self.closed.is_set():
                 return
+            if index == self._hang_at:
+                self.closed.wait()
+                return
             if index == self._fail_at:
                 raise SourceError(f"gray broke at frame {index}", reason="CONNECTION_FAILED")
             yield Frame(index, gray_video_frame(index % 256), index, self._info.time_base)
@@ -83,12 +88,19 @@ class BrightnessEngine(Engine):
     """A true two-class network: bright where the mean of the three channels is over 127."""
 
     def __init__(
-        self, *, infer_s: float = 0.0, requests: int = 2, fail_at: int | None = None
+        self,
+        *,
+        infer_s: float = 0.0,
+        requests: int = 2,
+        fail_at: int | None = None,
+        max_batch: int = 1,
     ) -> None:
         self._spec = EngineSpec("brightness", 16, 32, TWO_CLASSES)
         self._infer_s = infer_s
         self._requests = requests
         self._fail_at = fail_at
+        self._max_batch = max_batch
+        self.batches: list[int] = []
         self._room = threading.Semaphore(requests)
         self._lock = threading.Lock()
         self.runs = 0
@@ -104,8 +116,13 @@ class BrightnessEngine(Engine):
     def requests(self) -> int:
         return self._requests
 
+    @property
+    def max_batch(self) -> int:
+        return self._max_batch
+
     def submit(self, frames: U8) -> Handle:
         self.check_frames(frames)
+        self.batches.append(len(frames))
         self._room.acquire()
         with self._lock:
             self.runs += 1

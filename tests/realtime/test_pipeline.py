@@ -140,12 +140,30 @@ def test_an_error_of_the_engine_ends_the_loop() -> None:
     assert source.closed.is_set()
 
 
-def test_an_error_of_one_output_ends_the_loop_and_closes_the_others() -> None:
+def test_an_output_that_breaks_is_closed_and_the_others_go_on() -> None:
     good, bad = ListSink(name="good"), ListSink(fail_at=7, name="bad")
+    pipeline = Pipeline(GraySource(60), BrightnessEngine(), None, [good, bad])
     with pytest.raises(SinkError, match="list is full"):
-        run(GraySource(10_000), BrightnessEngine(), good, bad)
+        pipeline.run()
     assert good.closed == bad.closed == 1
-    assert len(good.items) >= 7
+    assert [item.frame.index for item in good.items] == list(range(60))
+    assert len(bad.items) == 7
+    assert pipeline.profiler.frames_out == 60
+    assert pipeline.profiler.dropped == {}
+
+
+def test_the_last_output_that_breaks_ends_the_loop() -> None:
+    first, last = ListSink(fail_at=3, name="first"), ListSink(fail_at=7, name="last")
+    source = GraySource(100_000)
+    pipeline = Pipeline(source, BrightnessEngine(), None, [first, last])
+    with pytest.raises(SinkError, match="list is full"):
+        pipeline.run()
+    assert source.closed.is_set()
+    assert first.closed == last.closed == 1
+    profiler = pipeline.profiler
+    assert profiler.frames_out == 7
+    assert set(profiler.dropped) <= {"output_failed"}
+    assert profiler.frames_in < 100
 
 
 def test_an_output_that_cannot_open_stops_before_the_first_frame() -> None:

@@ -61,6 +61,7 @@ def test_a_run_leaves_every_stage_of_every_frame(tmp_path: Path) -> None:
     assert {name.partition("-")[0] for name in track_names(events)} == {
         "capture",
         "infer",
+        "collect",
         "render",
         "sink",
     }

@@ -1,0 +1,433 @@
+"""One source's way through the loop: its capture, its rendering, its outputs, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rtseg.engines.engine import EngineTiming
+from rtseg.engines.spec import EngineSpec
+from rtseg.realtime.delivery import Delivery, Job, SinkWorker
+from rtseg.realtime.frame import U8, Frame, Rendered, SourceInfo, now_ns
+from rtseg.realtime.profile import Profiler
+from rtseg.realtime.refine import Refiner, Seen
+from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.slot import Closed, Slot, keep_packets
+from rtseg.realtime.sources.source import Source
+from rtseg.realtime.throttle import FlowOptions, Throttle
+from rtseg.realtime.turns import Lane, Turns
+from rtseg.realtime.yuv import ColourTags, colour_tags, converted
+
+if TYPE_CHECKING:
+    import av
+
+    from rtseg.realtime.controls import Controls
+
+_log = logging.getLogger("rtseg.realtime")
+
+POLL_S = 0.05
+"""How often a wait looks whether the loop is to stop."""
+
+
+class Painter(Protocol):
+    """Makes the picture of a frame; see :class:`rtseg.realtime.overlay.Renderer`."""
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of the picture for a frame of that size."""
+
+    def render(self, frame: Frame, labels: U8) -> av.VideoFrame:
+        """Return the picture, 8-bit yuv420p."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmented:
+    """A frame with its class ids, on its way from the engine to its stream's renderer."""
+
+    frame: Frame
+    labels: U8
+    timing: EngineTiming
+    preprocess_ms: float
+
+
+class Stream:
+    """One source with its outputs; any number of them share an engine in a loop.
+
+    Each stream has its own threads for capture, rendering and every output, and its own
+    bounded places between them, so that nothing that happens to one of them (a stall, an
+    end, an error, a slow output) holds up another.
+
+    A file loses no frame and keeps its order (policy ``block``). A live source never shows an
+    old frame (policy ``latest``).
+
+    An output that fails while others of the stream work is closed and left out, with a log
+    line; the stream goes on, and :attr:`failure` is that error in the end. With the last
+    output, the source or the painter the stream ends.
+
+    Args:
+        source: a source; one that is not open yet is opened in the stream's own thread.
+        painter: makes pictures; may be None when no sink wants any. It belongs to this
+            stream.
+        sinks: the outputs, at least one.
+        flow: policy and limits.
+        controls: what a viewer asks for (pause), or None.
+        profiler: collects the clocks; a new one if None.
+        refiner: what may change labels and frames before anyone sees them, or None. It
+            belongs to this stream.
+        name: what the stream is called beside others, also in the names of its files; None
+            leaves the source's own name.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        painter: Painter | None,
+        sinks: Sequence[Sink],
+        *,
+        flow: FlowOptions | None = None,
+        controls: Controls | None = None,
+        profiler: Profiler | None = None,
+        refiner: Refiner | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not sinks:
+            raise ValueError("a pipeline needs at least one sink. Received: none")
+        self._wants_picture = any(sink.wants_picture for sink in sinks)
+        if self._wants_picture and painter is None:
+            raise ValueError("a sink wants pictures, so the pipeline needs a painter")
+        self.name = name
+        self.profiler = profiler or Profiler()
+        self.failure: BaseException | None = None
+        """Why the stream, or one of its outputs, ended before it should have."""
+        self.info: SourceInfo | None = None
+        """What the source says of itself, once it is open."""
+        self.lane: Lane | None = None
+        self._source = source
+        source.observer = self.profiler
+        self._painter = painter
+        self._refiner = refiner
+        self._sinks = tuple(sinks)
+        self._flow = flow or FlowOptions()
+        self._controls = controls
+        self._workers: list[SinkWorker] = []
+        self._segmented: Slot[Segmented] = Slot(1)
+        self._threads: list[threading.Thread] = []
+        self._pace = False
+        self._tags: ColourTags | None = None
+        self._turns: Turns | None = None
+        self._lock = threading.Lock()
+        # Sound after the last frame: only of a source that was read to its end.
+        self._trailing: Callable[[], tuple[av.Packet[Any], ...]] | None = None
+        self._stopping = threading.Event()
+        self._closed = False
+        self._broken = False
+
+    # -- the loop's side --------------------------------------------------------------
+
+    def start(self, turns: Turns, spec: EngineSpec, requests: int) -> None:
+        """Start the threads; a stream that was not prepared prepares itself first.
+
+        The arguments are those of :meth:`prepare`.
+        """
+
+        def capture() -> None:
+            if self.lane is None and not self.prepare(turns, spec, requests, self._stopping.is_set):
+                return
+            self._run("render", self._render)
+            self._capture()
+
+        self._run("capture", capture)
+
+    def deliver(self, item: Segmented) -> None:
+        """Take a frame from the engine; never waits. A stream that has ended forgets it."""
+        with contextlib.suppress(Closed):
+            self._segmented.put(item)
+
+    def broke(self, error: BaseException) -> None:
+        """End because of something that went wrong with one of the stream's frames."""
+        self._fail(error)
+        self.abort()
+
+    def no_more(self) -> None:
+        """Hear that no frame will come from the engine any more."""
+        self._segmented.end()
+
+    @property
+    def alive(self) -> bool:
+        """Whether a thread of the stream runs."""
+        return any(thread.is_alive() for thread in self.threads())
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads that were started so far."""
+        with self._lock:
+            return list(self._threads)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the stream ends because of an error."""
+        return self._broken
+
+    @property
+    def paced(self) -> bool:
+        """Whether a file is played in real time, because somebody looks on."""
+        return self._pace
+
+    def stop(self) -> None:
+        """Ask every thread to end; what is with the outputs is still written."""
+        self._stopping.set()
+        if self.lane is not None:
+            self.lane.slot.close()
+
+    def let_go(self) -> None:
+        """Close the source, which may take a moment; for the loop, once the stream is to end."""
+        if not self._closed:
+            self._closed = True
+            self._source.close()
+
+    def abort(self) -> None:
+        """Throw away what is under way, as the engine is gone; the outputs finish."""
+        self.stop()
+        self._segmented.close()
+        self._end_outputs()
+
+    # -- threads ----------------------------------------------------------------------
+
+    def _run(self, step: str, work: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                work()
+            except Closed:
+                pass
+            except BaseException as error:
+                self._fail(error)
+
+        name = f"rtseg-{step}-{self.name}" if self.name else f"rtseg-{step}"
+        thread = threading.Thread(target=guarded, name=name)
+        with self._lock:
+            self._threads.append(thread)
+        thread.start()
+
+    def _fail(self, error: BaseException) -> None:
+        """Keep the first error and let the stream end; what is under way is still written."""
+        if self._stopping.is_set() and getattr(error, "reason", "") == "CLOSED":
+            return  # the loop closed the source while it was being opened
+        with self._lock:
+            self._broken = True
+            if self.failure is None:
+                self.failure = error
+
+    # -- opening ----------------------------------------------------------------------
+
+    def prepare(
+        self, turns: Turns, spec: EngineSpec, requests: int, stop_asked: Callable[[], bool]
+    ) -> bool:
+        """Open source and outputs in the calling thread; return whether frames may flow.
+
+        What went wrong is the stream's :attr:`failure`.
+
+        Args:
+            turns: where the stream's lane joins.
+            spec: of the engine.
+            requests: how many frames of a stream that loses none may be in the engine.
+            stop_asked: whether to give up.
+        """
+        try:
+            self._open(turns, spec, requests, stop_asked)
+        except BaseException as error:
+            self._fail(error)
+        if self.lane is None:
+            turns.excused()
+            self._end_outputs()
+        return self.lane is not None
+
+    def _open(
+        self, turns: Turns, spec: EngineSpec, requests: int, stop_asked: Callable[[], bool]
+    ) -> None:
+        info = self._source.open()
+        if self.name is not None:
+            info = dataclasses.replace(info, stem=self.name)
+        self.info = info
+        policy = self._flow.policy(info.live)
+        in_flight = 1 if policy == "latest" else max(2, requests)
+        self._pace = not info.live and any(sink.presents for sink in self._sinks)
+        if self._refiner is not None:
+            self._refiner.open(may_wait=not info.live and not self._pace)
+        if not self._open_sinks(info, spec, stop_asked):
+            return
+        self._segmented = Slot(in_flight)
+        slot: Slot[Frame] = Slot(
+            self._flow.capacity(info.live), policy, self._newer_frame, turns.changed
+        )
+        self._turns, self.lane = turns, Lane(slot, policy, in_flight)
+        turns.join(self.lane)
+
+    def _open_sinks(
+        self, info: SourceInfo, spec: EngineSpec, stop_asked: Callable[[], bool]
+    ) -> bool:
+        width, height = info.width, info.height
+        if self._painter is not None:
+            width, height = self._painter.output_size(width, height)
+        context = SinkContext(info, spec, width, height)
+        policy = self._flow.policy(info.live)
+        for sink in self._sinks:
+            capacity = SinkWorker.capacity(policy)
+            worker = SinkWorker(sink, policy, capacity, self._output_failed)
+            self._workers.append(worker)
+            worker.start(context)
+            with self._lock:
+                self._threads.append(worker.thread)
+        for worker in self._workers:
+            while not worker.wait_open(POLL_S):
+                if stop_asked() or self._stopping.is_set():
+                    return False
+        for worker in self._workers:
+            if worker.failure is not None:
+                raise worker.failure
+        return True
+
+    def _end_outputs(self) -> None:
+        for worker in self._workers:
+            worker.finish(None)
+
+    def _output_failed(self, worker: SinkWorker, error: BaseException) -> None:
+        if self.lane is None:  # while opening: nothing was written yet, so nothing begins
+            return
+        with self._lock:
+            first = self.failure is None
+            if first:
+                self.failure = error
+        if all(other.failure is not None for other in self._workers):
+            self.broke(error)
+        else:
+            reason = getattr(error, "reason", "INTERNAL")
+            _log.error("%s: %s; the other outputs go on", reason, error, extra={"reason": reason})
+
+    # -- capture thread ---------------------------------------------------------------
+
+    def _newer_frame(self, dropped: Frame, following: Frame) -> Frame:
+        self.profiler.drop("newer_frame")
+        return keep_packets(dropped, following)
+
+    def _capture(self) -> None:
+        assert self.lane is not None
+        throttle = Throttle(self._flow.stride, self._flow.max_fps)
+        slot, trace = self.lane.slot, self.profiler.trace
+        carried: tuple[av.Packet[Any], ...] = ()
+        taken = 0
+        start_s = time.monotonic()
+        try:
+            for frame in self._source.frames():
+                if self._stopping.is_set():
+                    return
+                self.profiler.frame_in(frame.captured_ns)
+                begun_ns = frame.captured_ns - int(frame.decode_ms * 1e6)
+                trace.span("decode", begun_ns, frame.captured_ns, frame.index)
+                if carried:
+                    frame = dataclasses.replace(frame, packets=carried + frame.packets)
+                    carried = ()
+                refused = self._paused_drop() or throttle.refuse(frame.pts_s)
+                if refused:
+                    self.profiler.drop(refused)
+                    carried = frame.packets
+                    continue
+                if self._pace:
+                    start_s += self._wait_for_pause()
+                    early_s = start_s + frame.pts_s - time.monotonic()
+                    if early_s > 0:
+                        self._stopping.wait(early_s)
+                    else:  # too slow for real time: play slower, do not race to catch up
+                        start_s -= early_s
+                    frame = dataclasses.replace(frame, captured_ns=now_ns())
+                put_ns = now_ns()
+                slot.put(frame)
+                trace.span("wait for room", put_ns, now_ns(), frame.index)
+                taken += 1
+                if self._flow.max_frames is not None and taken >= self._flow.max_frames:
+                    return
+            self._trailing = lambda: carried + self._source.remaining_packets()
+        finally:
+            slot.end()
+
+    def _paused_drop(self) -> str | None:
+        """Return ``paused`` when a live source's frame is to be left out."""
+        controls = self._controls
+        if controls is None or self.info is None or not self.info.live or not controls.paused:
+            return None
+        return None if controls.take_step(self) else "paused"
+
+    def _wait_for_pause(self) -> float:
+        """Wait while a viewer has paused a file; return for how many seconds."""
+        controls = self._controls
+        if controls is None:
+            return 0.0
+        begin_s = time.monotonic()
+        while controls.paused and not controls.take_step(self) and not self._stopping.wait(0.02):
+            pass
+        return time.monotonic() - begin_s
+
+    # -- render thread ----------------------------------------------------------------
+
+    def _render(self) -> None:
+        try:
+            with contextlib.suppress(Closed):
+                while True:
+                    item = self._segmented.get()
+                    assert item is not None
+                    if self._turns is not None and self.lane is not None:
+                        self._turns.rendering(self.lane)
+                    self._take(item)
+            if self._refiner is not None and not self._broken:
+                for seen in self._refiner.flush():
+                    self._paint(seen)
+        except Closed:
+            pass
+        except BaseException as error:
+            self.broke(error)
+        finally:
+            trailing = None if self._stopping.is_set() else self._trailing
+            for worker in self._workers:
+                worker.finish(trailing)
+
+    def _take(self, item: Segmented) -> None:
+        stages_ms = {"decode": item.frame.decode_ms, "preprocess": item.preprocess_ms}
+        stages_ms["infer"] = item.timing.infer_ms
+        if item.timing.upload_ms or item.timing.download_ms:
+            stages_ms["upload"] = item.timing.upload_ms
+            stages_ms["download"] = item.timing.download_ms
+        seen = Seen(self._like_first(item.frame), item.labels, item.labels, stages_ms)
+        if self._refiner is None:
+            self._paint(seen)
+            return
+        start_ns = now_ns()
+        ready = self._refiner.push(seen)
+        self.profiler.trace.span("refine", start_ns, now_ns(), item.frame.index)
+        for seen in ready:
+            self._paint(seen)
+
+    def _paint(self, seen: Seen) -> None:
+        trace, index, stages_ms = self.profiler.trace, seen.frame.index, dict(seen.stages_ms)
+        start_ns = now_ns()
+        picture = None
+        if self._wants_picture and self._painter is not None:
+            picture = self._painter.render(seen.frame, seen.labels)
+            end_ns = now_ns()
+            stages_ms["render"] = (end_ns - start_ns) / 1e6
+            trace.span("render", start_ns, end_ns, index)
+        rendered = Rendered(seen.frame, seen.labels, picture, stages_ms)
+        delivery = Delivery(rendered, len(self._workers), self.profiler)
+        put_ns = now_ns()
+        for worker in self._workers:
+            worker.take(Job(delivery, rendered))
+        trace.span("wait for outputs", put_ns, now_ns(), index)
+
+    def _like_first(self, frame: Frame) -> Frame:
+        """Give a frame the first one's size and colours (mixed images, another camera mode)."""
+        assert self.info is not None
+        if self._tags is None:
+            self._tags = colour_tags(frame.video)
+        video = converted(frame.video, self._tags, (self.info.width, self.info.height))
+        return frame if video is frame.video else dataclasses.replace(frame, video=video)
