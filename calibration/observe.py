@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.histogram import MagnitudeHistogram
 from rtseg.calibration.network import FloatNetwork
+from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.spec import EngineSpec
 
 U8 = NDArray[np.uint8]
@@ -41,8 +42,7 @@ class GraphRunner:
     def __init__(
         self, model: Any, spec: EngineSpec, outputs: Sequence[str] = (), *, threads: int = 1
     ) -> None:
-        import openvino
-
+        openvino = load_openvino()
         self._spec = spec
         core = openvino.Core()
         try:

@@ -25,6 +25,7 @@ from rtseg.engines.graph import (
     prepend_head,
 )
 from rtseg.engines.labels import CITYSCAPES, ClassTable
+from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
 from rtseg.engines.sidecar import Sidecar, default_classes, read_sidecar, sidecar_path
 from rtseg.engines.spec import METADATA_KEY, EngineSpec, Precision
@@ -315,7 +316,7 @@ def _outputs(model: Any, path: Path) -> list[Port]:
     if all(port.shape is not None and None not in port.shape for port in found):
         return found
     try:
-        import openvino
+        openvino = load_openvino()
     except ImportError:
         return found
     from rtseg.engines.openvino_ir import ports_of as openvino_ports

@@ -23,6 +23,7 @@ from rtseg.engines.inflight import (
     check_precision,
 )
 from rtseg.engines.laneclock import LaneClock
+from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.threads import available_cores, engine_threads
 from rtseg.engines.upsample import LabelUpsampler
 
@@ -64,8 +65,7 @@ class OpenVinoEngine(InflightEngine):
     ) -> None:
         path = Path(path)
         check_options(threads, requests, mode)
-        import openvino
-
+        openvino = load_openvino()
         core = openvino.Core()
         adapted, network, upsampler = _read(core, path, size)
         check_precision(adapted, precision)
@@ -218,8 +218,7 @@ def _cache_part(core: Any, config: dict[str, Any]) -> str:
     OpenVINO keys its cache by network and some of this, but not by all: asked for FP16 it
     loads what was compiled for FP32 (seen in 2026.4).
     """
-    import openvino
-
+    openvino = load_openvino()
     machine = [core.get_property("CPU", key) for key in ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE")]
     machine.append(sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")))
     digest = hashlib.sha256(repr((machine, sorted(config.items()))).encode()).hexdigest()

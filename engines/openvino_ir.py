@@ -21,6 +21,7 @@ from rtseg.engines.adapt import (
 from rtseg.engines.errors import EngineError
 from rtseg.engines.graph import FRAMES, LABELS, LOGIT_MEAN
 from rtseg.engines.labels import VOID_ID
+from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
 from rtseg.engines.sidecar import read_sidecar
 from rtseg.engines.spec import METADATA_KEY, EngineSpec, Precision
@@ -126,7 +127,7 @@ def _wrap(
     use_channels: int | None,
 ) -> Any:
     """Return a network around ``model`` with the head and the tail of :mod:`graph`."""
-    import openvino
+    openvino = load_openvino()
     from openvino import opset13 as ops
 
     frames = ops.parameter([1, spec.height, spec.width, 3], np.uint8, name=FRAMES)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
 from rtseg.engines.inflight import Mode
+from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.shipped import choose_model, shipped_models
 
 _log = logging.getLogger(__name__)
@@ -246,7 +247,10 @@ def _status(backend: Backend) -> BackendStatus:
     if backend.open is None:
         return _builder_status(backend)
     try:
-        import_module(backend.runtime)
+        if backend.runtime == "openvino":
+            load_openvino()
+        else:
+            import_module(backend.runtime)
     except Exception as error:  # a broken installation fails in ways of its own
         why = "not installed" if not version else " ".join(str(error).split())
         reason = f"{why} ({backend.install})"

@@ -33,6 +33,10 @@ HEAVY = {
     "cv2",
     "av",
     "prometheus_client",
+    "uvicorn",
+    "starlette",
+    "websockets",
+    "aiortc",
     "rich",
     "tkinter",
 }
@@ -95,3 +99,4 @@ def test_a_run_never_imports_a_training_framework(tmp_path: Path) -> None:
     loaded = modules_after(code)
     assert "openvino" in loaded or "onnxruntime" in loaded
     assert not loaded & {"tensorflow", "keras", "torch", "jax", "tensorrt", "cuda", "pycuda"}
+    assert "openvino_telemetry" not in loaded, "a run would report itself to a web service"
