@@ -10,8 +10,8 @@ class CalibrationError(Exception):
         message: one line: what was received, and what is allowed.
         reason: stable word for logs and scripts: ``NOT_FOUND``, ``NO_IMAGES``,
             ``BAD_DATA``, ``BAD_INPUT``, ``BAD_LABEL``, ``CLASS_MISMATCH``,
-            ``BAD_NETWORK``, ``BAD_OPTION``, ``BAD_ACTIVATIONS``, ``CACHE_DAMAGED``,
-            ``CACHE_MISMATCH`` or ``NO_SPACE``.
+            ``BAD_NETWORK``, ``BAD_OPTION``, ``BAD_ACTIVATIONS``, ``ACCURACY_DROP``,
+            ``CACHE_DAMAGED``, ``CACHE_MISMATCH`` or ``NO_SPACE``.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.realtime.arguments import number
+from rtseg.realtime.errors import UsageError
 from rtseg.tools.engine_plan import add_plan_options, build_for_gpu
 
 if TYPE_CHECKING:
@@ -81,6 +83,13 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="labelled Cityscapes root; ends with the mIoU of FP32 and INT8",
     )
+    parser.add_argument(
+        "--max-drop",
+        type=number(float, 0),
+        metavar="POINTS",
+        help="with --verify: mIoU that may be lost against FP32; otherwise the build fails and "
+        "writes nothing",
+    )
     parser.add_argument("--verify-images", type=_positive, metavar="N", help="default: all")
     parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="(%(default)s)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
@@ -91,11 +100,14 @@ def build(options: argparse.Namespace) -> None:
     """Run ``rt-seg-engine build``.
 
     Raises:
-        CalibrationError: what was asked for cannot be done.
+        CalibrationError: what was asked for cannot be done, or ``ACCURACY_DROP``.
         EngineError: no such network, or it cannot be run.
+        UsageError: options that do not go together.
     """
     from rtseg.calibration.errors import CalibrationError
 
+    if options.max_drop is not None and options.verify is None:
+        raise UsageError("--max-drop needs labelled images: --verify DATA")
     show = Progress(quiet=options.quiet or options.json)
     if options.backend != "openvino":
         build_for_gpu(options, show)
@@ -125,6 +137,24 @@ def build(options: argparse.Namespace) -> None:
             f"{output} is the network itself; --out names another file", reason="BAD_OPTION"
         )
     samples = _samples(options)  # before the work: a wrong folder shows at once
+    if options.max_drop is None:
+        record = _make(options, source, output, samples, show)
+    else:
+        record = _make_proven(options, source, output, samples, show)
+    show.done()
+    print(json.dumps(record, indent=2) if options.json else _text(record))
+    if "refused" in record:
+        raise CalibrationError(record["refused"], reason="ACCURACY_DROP")
+
+
+def _make(
+    options: argparse.Namespace,
+    source: Path,
+    output: Path,
+    samples: list[Sample],
+    show: Progress,
+) -> dict[str, Any]:
+    """Write the file, verify it where there are labelled images, and return the record."""
     if options.precision == "fp16":
         from rtseg.engines.convert_fp16 import convert_fp16
 
@@ -134,8 +164,38 @@ def build(options: argparse.Namespace) -> None:
         record = quantise(options, source, output, show)
     if samples:
         record["verify"] = _compare(options, source, output, samples, show)
-    show.done()
-    print(json.dumps(record, indent=2) if options.json else _text(record))
+    return record
+
+
+def _make_proven(
+    options: argparse.Namespace,
+    source: Path,
+    output: Path,
+    samples: list[Sample],
+    show: Progress,
+) -> dict[str, Any]:
+    """Write the file only where it loses no more than ``--max-drop``; one there is kept."""
+    unproven = output.with_name(f".{output.name}.unproven")
+    try:
+        record = _make(options, source, unproven, samples, show)
+        record["output"] = str(output)
+        drop = -_difference(record["verify"])
+        record["max_drop"] = options.max_drop
+        if drop <= options.max_drop:
+            unproven.replace(output)
+        else:
+            record["output"] = None
+            better = {
+                "int8": "; --keep-fp16 auto, more --calib-images or another --calib-method may help"
+            }
+            record["refused"] = (
+                f"{options.precision.upper()} loses {drop:.2f} points of mIoU against FP32, "
+                f"--max-drop allows {options.max_drop:g}: {output} is not written"
+                f"{better.get(options.precision, '')}"
+            )
+    finally:
+        unproven.unlink(missing_ok=True)
+    return record
 
 
 def quantise(
@@ -292,7 +352,7 @@ def _record(
 
 def _text(record: dict[str, Any]) -> str:
     rows = {
-        "written": f"{record['output']} ({record['bytes'] / 1e6:.1f} MB)",
+        "written": f"{record['output'] or 'nothing'} ({record['bytes'] / 1e6:.1f} MB)",
         "from": record["source"],
     }
     if "method" in record:
@@ -327,6 +387,11 @@ def _verified(verify: dict[str, Any]) -> list[str]:
             f"  {name}  mIoU {row['miou']:.2%}  pixels {row['pixel_accuracy']:.2%}  "
             f"same class as FP32 {row['agreement_with_fp32']:.2%}"
         )
-    difference = 100 * (verify[names[-1]]["miou"] - verify["fp32"]["miou"])
-    lines.append(f"  {names[-1].upper()} - FP32: {difference:+.2f} points mIoU")
+    lines.append(f"  {names[-1].upper()} - FP32: {_difference(verify):+.2f} points mIoU")
     return lines
+
+
+def _difference(verify: dict[str, Any]) -> float:
+    """Return what the file has more than FP32, in points of mIoU."""
+    last = [name for name in verify if name != "images"][-1]
+    return 100.0 * float(verify[last]["miou"] - verify["fp32"]["miou"])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.parser import Parser, parse_command
 from rtseg.tools.argument_types import size
 from rtseg.tools.engine_bench import add_bench_parser, bench
@@ -49,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads us has enough, as in "info FILE | head"
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains when it ends
         return 0
-    except (EngineError, CalibrationError) as error:
+    except (EngineError, CalibrationError, RealtimeError) as error:
         if options.debug:
             raise
         print(f"{PROGRAM}: error: {error.reason}: {' '.join(str(error).split())}", file=sys.stderr)
-        return FAILED
+        return error.exit_code if isinstance(error, RealtimeError) else FAILED
     return 0
 
 

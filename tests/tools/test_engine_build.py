@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
+from rtseg.calibration.calibration_set import read_frame
+from rtseg.engines.preprocess import to_engine_input
 from rtseg.engines.registry import open_engine
 from rtseg.tools.rt_seg_engine import main
 from tests.calibration.nets import CLASSES, SIZE, save_images, save_network
@@ -157,3 +159,53 @@ def test_a_users_own_network_is_quantised(
     assert main([*arguments, "--calib-data", str(images), "-q"]) == 0
     with open_engine(out, backend="openvino") as engine:
         assert engine.profile().precision == "int8"
+
+
+@pytest.fixture
+def agreeing(network: Path, labelled: Path) -> Path:
+    """Labels that are what the FP32 network says, so that any other answer is a loss."""
+    with open_engine(network, backend="openvino", precision="fp32") as engine:
+        for image in sorted(labelled.rglob("*_leftImg8bit.png")):
+            frame = to_engine_input(read_frame(image), SIZE, SIZE)
+            name = image.name.replace("leftImg8bit", "gtFine_labelTrainIds")
+            label = labelled / "gtFine" / "val" / "ulm" / name
+            assert cv2.imwrite(str(label), engine.infer(frame[None])[0])
+    return labelled
+
+
+def test_a_real_loss_over_max_drop_writes_nothing(
+    network: Path, agreeing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night = tmp_path / "night"  # one dark picture: by day, everything saturates
+    night.mkdir()
+    assert cv2.imwrite(str(night / "night.png"), np.full((SIZE, SIZE, 3), 120, np.uint8))
+    out = tmp_path / "out" / "int8.onnx"
+    out.parent.mkdir()
+    typed = ["build", str(network), "-o", str(out), "--calib-data", str(night), "-q"]
+    typed += ["--calib-method", "minmax", "--verify", str(agreeing)]
+    assert main([*typed, "--max-drop", "0.5"]) == 1
+    shown = capsys.readouterr()
+    assert "INT8 - FP32: -" in shown.out
+    assert "written    nothing" in shown.out
+    assert shown.err.startswith("rt-seg-engine: error: ACCURACY_DROP: INT8 loses ")
+    assert "--max-drop allows 0.5" in shown.err
+    assert shown.err.count("\n") == 1
+    assert not list(out.parent.iterdir())
+
+    out.write_bytes(b"an older one")
+    assert main([*typed, "--max-drop", "0.5", "--force", "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["output"] is None
+    assert record["verify"]["fp32"]["miou"] == 1.0
+    assert record["verify"]["int8"]["miou"] < 0.995
+    assert out.read_bytes() == b"an older one"
+
+    assert main([*typed, "--max-drop", "100", "--force"]) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["int8.onnx"]
+    with open_engine(out, backend="openvino") as engine:
+        assert engine.spec.precision == "int8"
+
+
+def test_max_drop_needs_labels(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", str(network), "--calib-data", ".", "--max-drop", "1"]) == 2
+    assert "USAGE: --max-drop needs labelled images: --verify DATA" in capsys.readouterr().err
