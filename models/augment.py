@@ -18,6 +18,9 @@ from rtseg.models.config import AugmentConfig
 
 U8 = NDArray[np.uint8]
 
+#: A teacher's probabilities are learnt at one cell for so many pixels of a view.
+SOFT_STRIDE = 4
+
 
 def view_matrix(
     source: tuple[int, int], scale_x: float, scale_y: float, x0: float, y0: float, flip: bool
@@ -37,16 +40,30 @@ def view_matrix(
 
 
 def geometry(
-    rng: np.random.Generator, config: AugmentConfig, nominal: int, crop: int
+    rng: np.random.Generator,
+    config: AugmentConfig,
+    nominal: int,
+    crop: int,
+    focus: tuple[float, float] | None = None,
 ) -> tuple[float, float, float, float, bool]:
-    """Draw (scale_x, scale_y, x0, y0, flip) for one view."""
+    """Draw (scale_x, scale_y, x0, y0, flip) for one view.
+
+    ``focus`` is a place (x, y) in parts of the frame that the view shall show.
+    """
     scale = math.exp(rng.uniform(math.log(config.scale[0]), math.log(config.scale[1])))
     stretch = math.exp(rng.uniform(-1.0, 1.0) * math.log(config.aspect) / 2.0)
     scale_x, scale_y = nominal * scale * stretch, nominal * scale / stretch
     spare_x, spare_y = scale_x - crop, scale_y - crop
     x0 = rng.uniform(min(0.0, spare_x), max(0.0, spare_x))
     y0 = rng.uniform(min(0.0, spare_y), max(0.0, spare_y))
-    return scale_x, scale_y, x0, y0, bool(rng.random() < 0.5)
+    flip = bool(rng.random() < 0.5)
+    if focus is not None:
+        # Anywhere but the outer tenth of the view, as far as the frame allows.
+        x, y = focus[0] if not flip else 1.0 - focus[0], focus[1]
+        part_x, part_y = rng.uniform(0.1, 0.9, 2)
+        x0 = float(np.clip(x * scale_x - part_x * crop, min(0.0, spare_x), max(0.0, spare_x)))
+        y0 = float(np.clip(y * scale_y - part_y * crop, min(0.0, spare_y), max(0.0, spare_y)))
+    return scale_x, scale_y, x0, y0, flip
 
 
 def colour_matrix(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np.float32]:
@@ -90,7 +107,9 @@ def draw_view(
     nominal: int,
     crop: int,
     sharp: bool,
-) -> tuple[U8, U8]:
+    soft: U8 | None = None,
+    focus: tuple[float, float] | None = None,
+) -> tuple[U8, U8, U8 | None]:
     """Draw one training view.
 
     Args:
@@ -101,12 +120,14 @@ def draw_view(
         nominal: side in pixels of the whole frame at scale 1.
         crop: side in pixels of the view.
         sharp: whether the image may be degraded.
+        soft: a teacher's probabilities of the same frame, uint8 (C, h, w), 255 is 1.
+        focus: place (x, y) in parts of the frame that the view shall show.
 
     Returns:
-        RGB uint8 (crop, crop, 3) and trainIds uint8 (crop, crop); 255 outside the frame.
+        RGB uint8 (crop, crop, 3), trainIds uint8 (crop, crop) with 255 outside the frame,
+        and the probabilities uint8 (C, crop / 4, crop / 4) with 0 outside the frame.
     """
-    scale_x, scale_y, x0, y0, flip = geometry(rng, config, nominal, crop)
-    place = (scale_x, scale_y, x0, y0, flip)
+    place = geometry(rng, config, nominal, crop, focus)
     view = cv2.warpAffine(
         image,
         view_matrix(image.shape[:2], *place),
@@ -126,4 +147,24 @@ def draw_view(
     if sharp:
         view = degrade(np.asarray(view, np.uint8), rng, config)
     view = cv2.transform(view, colour_matrix(rng, config))
-    return np.asarray(view, np.uint8), np.asarray(target, np.uint8)
+    moved = None if soft is None else soft_view(soft, place, crop // SOFT_STRIDE)
+    return np.asarray(view, np.uint8), np.asarray(target, np.uint8), moved
+
+
+def soft_view(soft: U8, place: tuple[float, float, float, float, bool], side: int) -> U8:
+    """Cut the view ``place`` (of `geometry`) out of probabilities (C, h, w), uint8.
+
+    Returns:
+        uint8 (C, side, side), each cell `SOFT_STRIDE` pixels of the view.
+    """
+    scale_x, scale_y, x0, y0, flip = place
+    small = [value / SOFT_STRIDE for value in (scale_x, scale_y, x0, y0)]
+    matrix = view_matrix(soft.shape[1:3], small[0], small[1], small[2], small[3], flip)
+    planes = [cv2.warpAffine(plane, matrix, (side, side), flags=cv2.INTER_LINEAR) for plane in soft]
+    return np.stack(planes).astype(np.uint8)
+
+
+def boundary_pixels(labels: U8, reach: int) -> NDArray[np.bool_]:
+    """Mark pixels of (N, H, W) labels with another label within ``reach`` pixels."""
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return np.stack([cv2.morphologyEx(label, cv2.MORPH_GRADIENT, kernel) > 0 for label in labels])

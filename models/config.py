@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +13,15 @@ from typing import Any, TypeVar
 from rtseg.models.errors import ModelError
 
 T = TypeVar("T")
+
+OPTIMISERS = ("adamw", "sgd")
+SCHEDULES = ("poly", "cosine")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def refuse(what: str, allowed: str) -> ModelError:
+    """Return the error for a value that is not allowed."""
+    return ModelError(f"{what}; {allowed}", reason="BAD_CONFIG")
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class SourceConfig:
         kind: ``cityscapes`` or ``camvid``.
         split: usually ``train``.
         sharp: whether its images may be blurred and compressed.
+        soft: whether a teacher's probabilities are learnt on it (`TrainConfig.distill`).
+        bonnet: lowest part of the frame where the teacher is not believed (the car itself).
     """
 
     root: str
@@ -45,6 +58,8 @@ class SourceConfig:
     kind: str = "cityscapes"
     split: str = "train"
     sharp: bool = True
+    soft: bool = False
+    bonnet: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,39 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """What a run minimises beside class-weighted cross-entropy.
+
+    Attributes:
+        hardest: share of the labelled pixels that count, those with the largest loss
+            (online hard example mining); 1 counts all.
+        dice: weight of 1 - Dice over the classes present.
+        lovasz: weight of the Lovász-softmax loss.
+        boundary: a pixel near another class counts 1 + this.
+        boundary_px: how near, in pixels of the view.
+        auxiliary: weight of the same loss on a second head that only training has.
+        auxiliary_at: the layer whose output that head reads.
+    """
+
+    hardest: float = 1.0
+    dice: float = 0.0
+    lovasz: float = 0.0
+    boundary: float = 0.0
+    boundary_px: int = 4
+    auxiliary: float = 0.0
+    auxiliary_at: str = "neck_act"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hardest <= 1:
+            raise refuse(f"hardest {self.hardest}", "allowed: above 0, to 1")
+        for name in ("dice", "lovasz", "boundary", "auxiliary"):
+            if not getattr(self, name) >= 0:
+                raise refuse(f"{name} {getattr(self, name)}", "allowed: 0 or more")
+        if self.boundary_px < 1:
+            raise refuse(f"boundary_px {self.boundary_px}", "allowed: 1 or more")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A training run.
 
@@ -83,12 +131,22 @@ class TrainConfig:
         phases: crops and batch sizes along the run; the last ends at 1.
         steps: length of the run in steps; with ``minutes`` the shorter of both.
         minutes: length of the run in minutes of training, or None.
-        encoder_rate, head_rate: peak learning rates of AdamW.
+        optimiser: ``adamw``, or ``sgd`` with Nesterov momentum 0.9.
+        encoder_rate, head_rate: peak learning rates.
         weight_decay: of kernels; norms and biases have none.
         warmup: steps of linear warm-up.
+        schedule: ``poly`` or ``cosine``, from the peak to 0.
         power: of the polynomial decay.
         clip: largest norm of the gradient.
         weight_cap: cap of the class weights; 1 means unweighted.
+        loss: what is added to cross-entropy.
+        rare: share of the views that are cut around a pixel of a class drawn by its rarity.
+        distill: weight of the cross-entropy against a teacher's probabilities, on the
+            sources marked ``soft``; 0 needs no teacher.
+        precision: ``float32``, ``bfloat16`` (master weights stay float32), or ``auto``,
+            which is bfloat16 for the torch trainer and float32 for plain Keras.
+        freeze: layers that stay as they are, by the first part of their names
+            (``block0`` means ``block0_dw``, ``block0_project``, …).
         ema: decay of the averaged weights.
         imagenet: whether the encoder starts from ImageNet weights.
         seed: of everything random.
@@ -105,13 +163,20 @@ class TrainConfig:
     phases: tuple[Phase, ...] = (Phase(1.0, 512, 8),)
     steps: int = 5000
     minutes: float | None = None
+    optimiser: str = "adamw"
     encoder_rate: float = 4e-4
     head_rate: float = 1.5e-3
     weight_decay: float = 0.02
     warmup: int = 100
+    schedule: str = "poly"
     power: float = 0.9
     clip: float = 5.0
     weight_cap: float = 4.0
+    loss: LossConfig = field(default_factory=LossConfig)
+    rare: float = 0.0
+    distill: float = 0.0
+    precision: str = "auto"
+    freeze: tuple[str, ...] = ()
     ema: float = 0.998
     imagenet: bool = True
     seed: int = 0
@@ -122,9 +187,6 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
-        def refuse(what: str, allowed: str) -> ModelError:
-            return ModelError(f"{what}; {allowed}", reason="BAD_CONFIG")
-
         if not self.sources:
             raise refuse("no data source given", "at least one is needed")
         for source in (*self.sources, *((self.validation,) if self.validation else ())):
@@ -132,6 +194,8 @@ class TrainConfig:
                 raise refuse(f"unknown data kind {source.kind!r}", "allowed: cityscapes, camvid")
             if not source.share > 0:
                 raise refuse(f"share {source.share} of {source.root}", "allowed: above 0")
+            if not 0 <= source.bonnet < 1:
+                raise refuse(f"bonnet {source.bonnet} of {source.root}", "allowed: 0 to below 1")
         if not self.phases or self.phases[-1].until != 1.0:
             raise refuse("the last phase does not end at 1", "phases cover the run from 0 to 1")
         ends = [phase.until for phase in self.phases]
@@ -145,6 +209,21 @@ class TrainConfig:
                 )
         if self.steps < 1 or (self.minutes is not None and not self.minutes > 0):
             raise refuse(f"run of {self.steps} steps, {self.minutes} minutes", "allowed: above 0")
+        for name, allowed in (
+            ("optimiser", OPTIMISERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise refuse(
+                    f"unknown {name} {getattr(self, name)!r}", f"allowed: {', '.join(allowed)}"
+                )
+        if not 0 <= self.rare <= 1:
+            raise refuse(f"rare {self.rare}", "allowed: 0 to 1")
+        if not self.distill >= 0:
+            raise refuse(f"distill {self.distill}", "allowed: 0 or more")
+        if self.distill and not any(source.soft for source in self.sources):
+            raise refuse(f"distill {self.distill}", "at least one source marked soft is needed")
         if not 0 <= self.ema < 1:
             raise refuse(f"ema {self.ema}", "allowed: 0 up to below 1")
 
@@ -155,11 +234,28 @@ class TrainConfig:
     def rate_at(self, progress: float, step: int) -> float:
         """Return the factor (0 to 1) on the peak learning rates."""
         warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        if self.schedule == "cosine":
+            return float(warm * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
         return float(warm * max(0.0, 1.0 - progress) ** self.power)
 
     def to_json(self) -> str:
         """Return the run as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2)
+
+
+def is_frozen(layer: str, config: TrainConfig) -> bool:
+    """Whether ``config`` keeps the layer of this name as it is."""
+    return any(layer == part or layer.startswith(f"{part}_") for part in config.freeze)
+
+
+def check_frozen(config: TrainConfig, layers: Sequence[str]) -> None:
+    """Raise `ModelError` where ``config.freeze`` names something that is no layer."""
+    for part in config.freeze:
+        if not any(layer == part or layer.startswith(f"{part}_") for layer in layers):
+            raise refuse(
+                f"freeze {part!r}: {config.network} has no such layer",
+                f"allowed: {', '.join(layers)}",
+            )
 
 
 def _build(kind: type[T], fields: Any, where: str) -> T:
@@ -194,8 +290,12 @@ def config_from_json(text: str, where: str = "configuration") -> TrainConfig:
             kind: type[Any] = SourceConfig if name == "sources" else Phase
             if isinstance(fields.get(name), list):
                 fields[name] = tuple(_build(kind, part, where) for part in fields[name])
+        if isinstance(fields.get("freeze"), list):
+            fields["freeze"] = tuple(fields["freeze"])
         if fields.get("validation"):
             fields["validation"] = _build(SourceConfig, fields["validation"], where)
+        if "loss" in fields:
+            fields["loss"] = _build(LossConfig, fields["loss"], where)
         if "augment" in fields:
             augment = dict(fields["augment"])
             if "scale" in augment:

@@ -18,11 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.engines.labels import VOID_ID
-from rtseg.models.config import TrainConfig
+from rtseg.models.augment import SOFT_STRIDE, boundary_pixels
+from rtseg.models.config import TrainConfig, check_frozen, is_frozen
 from rtseg.models.errors import ModelError
+from rtseg.models.keras_losses import labelled_loss, soft_loss
 from rtseg.models.layers import Resize
+from rtseg.models.stock import Batch
 
 _ENCODER = ("stem", "block")
+
+
+def _own_rate(optimiser: Any, variable: Any, learning_rate: Any) -> Any:
+    """Return the rate of one variable: the encoder's is ``encoder_factor`` times the head's."""
+    # TensorFlow hands its own variable in, which has a name but no path.
+    if getattr(variable, "path", variable.name).startswith(_ENCODER):
+        return learning_rate * optimiser.encoder_factor
+    return learning_rate
 
 
 class TwoRateAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
@@ -34,10 +45,91 @@ class TwoRateAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable."""
-        # TensorFlow hands its own variable in, which has a name but no path.
-        if getattr(variable, "path", variable.name).startswith(_ENCODER):
-            learning_rate = learning_rate * self.encoder_factor
-        super().update_step(gradient, variable, learning_rate)
+        super().update_step(gradient, variable, _own_rate(self, variable, learning_rate))
+
+
+class TwoRateSGD(keras.optimizers.SGD):  # type: ignore[misc]
+    """SGD whose encoder variables take ``encoder_factor`` times the learning rate."""
+
+    def __init__(self, *args: Any, encoder_factor: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.encoder_factor = encoder_factor
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable."""
+        super().update_step(gradient, variable, _own_rate(self, variable, learning_rate))
+
+
+def find_layer(model: keras.Model, name: str) -> Any:
+    """Return a layer of ``model``.
+
+    Raises:
+        ModelError: no such layer.
+    """
+    names = [layer.name for layer in model.layers]
+    if name not in names:
+        raise ModelError(
+            f"the network has no layer {name!r}. Allowed: {', '.join(names)}", reason="BAD_CONFIG"
+        )
+    return model.get_layer(name)
+
+
+class Trainee(keras.Model):  # type: ignore[misc]
+    """The network with its losses; ``y`` holds labels, weights and a teacher's view."""
+
+    config: TrainConfig
+    class_weights: NDArray[np.float32]
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the loss of one batch."""
+        classes = y_pred["full"].shape[-1]
+        labels = keras.ops.reshape(y["labels"], (-1,))
+        weight = keras.ops.reshape(y["weight"], (-1,))
+        total: Any = 0.0
+        for head, factor in (("full", 1.0), ("auxiliary", self.config.loss.auxiliary)):
+            if head in y_pred:
+                logits = keras.ops.reshape(y_pred[head], (-1, classes))
+                total += factor * labelled_loss(logits, labels, weight, self.config.loss)
+        if "soft" in y:
+            soft = soft_loss(y_pred["logits"], y["soft"], self.class_weights)
+            total += self.config.distill * soft
+        return total
+
+
+def use_devices(count: int | None) -> int:
+    """Spread each batch over ``count`` devices (None: all), with Keras' own distribution.
+
+    Every device holds the whole network, gradients are averaged: what the paper did
+    with Horovod. Call it before a `KerasTrainer` is made.
+
+    Returns:
+        The number of devices used.
+
+    Raises:
+        ModelError: Keras cannot distribute on its backend, or there are fewer devices.
+    """
+    if keras.backend.backend() != "jax":
+        raise ModelError(
+            f"several devices need the Keras backend jax (KERAS_BACKEND=jax). "
+            f"Received: {keras.backend.backend()}",
+            reason="BAD_CONFIG",
+        )
+    devices = keras.distribution.list_devices()
+    if count is not None and not 1 <= count <= len(devices):
+        raise ModelError(
+            f"{count} devices asked for. Allowed: 1 to {len(devices)} ({', '.join(devices)})",
+            reason="BAD_CONFIG",
+        )
+    chosen = devices[:count]
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=chosen))
+    return len(chosen)
 
 
 class KerasTrainer:
@@ -71,6 +163,10 @@ class KerasTrainer:
         self._live: keras.Model | None = None
         self._trainee: keras.Model | None = None
         self._side = 0
+        self._auxiliary = keras.layers.Conv2D(
+            self._model.output_shape[-1], 1, name="auxiliary", dtype="float32"
+        )
+        check_frozen(config, [layer.name for layer in self._model.layers])
         self.step_count = 0
 
     def _trainee_at(self, side: int) -> keras.Model:
@@ -78,16 +174,20 @@ class KerasTrainer:
         if self._trainee is not None and side == self._side:
             return self._trainee
         config = self._config
-        live = self._build(side, side)
+        live = self._build_live(side)
         live.set_weights((self._live or self._model).get_weights())
-        full = Resize(side, side, name="full")(live.outputs[0])
-        trainee = keras.Model(live.inputs, full)
-        optimiser = TwoRateAdamW(
-            config.head_rate,
-            weight_decay=config.weight_decay,
-            global_clipnorm=config.clip,
-            encoder_factor=config.encoder_rate / config.head_rate,
-        )
+        for layer in live.layers:
+            layer.trainable = not is_frozen(layer.name, config)
+        outputs = {"full": Resize(side, side, name="full")(live.outputs[0])}
+        if config.distill:
+            cells = side // SOFT_STRIDE
+            outputs["logits"] = Resize(cells, cells, name="soft")(live.outputs[0])
+        if config.loss.auxiliary:
+            feature = find_layer(live, config.loss.auxiliary_at).output
+            outputs["auxiliary"] = Resize(side, side, name="full2")(self._auxiliary(feature))
+        trainee = Trainee(live.inputs, outputs)
+        trainee.config, trainee.class_weights = config, self._weights[: live.output_shape[-1]]
+        optimiser = self._make_optimiser()
         optimiser.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
         optimiser.build(trainee.trainable_variables)
         if self._trainee is not None:
@@ -95,31 +195,50 @@ class KerasTrainer:
                 optimiser.variables, self._trainee.optimizer.variables, strict=True
             ):
                 new.assign(old)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        trainee.compile(optimizer=optimiser, loss=loss)
+        trainee.compile(optimizer=optimiser)
         self._live, self._trainee, self._side = live, trainee, side
         return trainee
 
-    def train_step(
-        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], rate: float
-    ) -> float:
-        """Take one step on RGB uint8 (N, S, S, 3) and trainIds (N, S, S); return the loss.
+    def _build_live(self, side: int) -> keras.Model:
+        """Build the network for ``side``, in the run's arithmetic."""
+        if self._config.precision != "bfloat16":
+            return self._build(side, side)
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            return self._build(side, side)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def _make_optimiser(self) -> Any:
+        config = self._config
+        common = {
+            "weight_decay": config.weight_decay,
+            "global_clipnorm": config.clip,
+            "encoder_factor": config.encoder_rate / config.head_rate,
+        }
+        if config.optimiser == "sgd":
+            return TwoRateSGD(config.head_rate, momentum=0.9, nesterov=True, **common)
+        return TwoRateAdamW(config.head_rate, **common)
+
+    def train_step(self, batch: Batch, rate: float) -> float:
+        """Take one step; return the loss.
+
+        Args:
+            batch: views of one size.
+            rate: factor on the peak learning rates.
 
         Raises:
             ModelError: the loss is not finite.
         """
+        images, labels = batch.images, batch.labels
         trainee = self._trainee_at(images.shape[1])
         trainee.optimizer.learning_rate = self._config.head_rate * rate
-        weights = self._weights[labels]
-        # Keras divides by the number of pixels; make that the mean over labelled ones.
-        weights *= weights.size / max(float(weights.sum()), 1e-6)
-        target = np.where(labels == VOID_ID, 0, labels).astype(np.int32)
-        value = float(
-            trainee.train_on_batch(images.astype(np.float32), target, sample_weight=weights)
-        )
-        if not math.isfinite(value):
+        value = float(trainee.train_on_batch(images.astype(np.float32), self._targets(batch)))
+        if not math.isfinite(value) or not (labels != VOID_ID).any():
             raise ModelError(
-                f"the loss became {value} at step {self.step_count}; "
+                f"the loss became {value if (labels != VOID_ID).any() else math.nan} "
+                f"at step {self.step_count}; "
                 "resume from the last checkpoint with lower learning rates",
                 reason="NAN_LOSS",
             )
@@ -129,6 +248,25 @@ class KerasTrainer:
         for slow, live in zip(self._average, self._live.get_weights(), strict=True):
             slow += (1.0 - decay) * (live - slow)
         return value
+
+    def _targets(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        config, labels = self._config, batch.labels
+        weight = self._weights[labels]
+        if config.loss.boundary:
+            near = boundary_pixels(labels, config.loss.boundary_px)
+            weight = weight * (1.0 + config.loss.boundary * near).astype(np.float32)
+        target: dict[str, NDArray[Any]] = {
+            "labels": np.where(labels == VOID_ID, 0, labels).astype(np.int32),
+            "weight": weight,
+        }
+        if config.distill:
+            side = labels.shape[1] // SOFT_STRIDE
+            classes = self._model.output_shape[-1]
+            soft = np.zeros((len(labels), side, side, classes), np.float32)
+            if batch.soft is not None:
+                soft[:] = batch.soft.transpose(0, 2, 3, 1) / np.float32(255)
+            target["soft"] = soft
+        return target
 
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Classify RGB uint8 (N, S, S, 3) with the averaged weights at ``size`` (h, w)."""
@@ -153,6 +291,7 @@ class KerasTrainer:
             "step": np.array([self.step_count, self._side]),
             **{f"weight{i:04d}": w for i, w in enumerate(self._live.get_weights())},
             **{f"average{i:04d}": w for i, w in enumerate(self._average)},
+            **{f"extra{i:04d}": w for i, w in enumerate(self._auxiliary.get_weights())},
             **{
                 f"optimiser{i:04d}": np.asarray(keras.ops.convert_to_numpy(v))
                 for i, v in enumerate(trainee.optimizer.variables)
@@ -186,6 +325,7 @@ class KerasTrainer:
             self._model.set_weights(groups["weight"])
             self._live = self._trainee = None
             trainee = self._trainee_at(side)
+            self._auxiliary.set_weights(groups.get("extra", []))
             for variable, value in zip(
                 trainee.optimizer.variables, groups["optimiser"], strict=True
             ):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.camvid import find_camvid, read_camvid_label, to_cityscapes_table
 from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_label
-from rtseg.engines.labels import CITYSCAPES, VOID_ID
+from rtseg.engines.labels import CITYSCAPES
 from rtseg.models.augment import U8, draw_view
 from rtseg.models.config import AugmentConfig, SourceConfig
 from rtseg.models.errors import ModelError
@@ -28,15 +29,22 @@ MAX_IMAGE = (1024, 512)
 MAX_LABEL = (2048, 1024)
 #: A label this coarse is smoothed to twice its size, or its blocks would be learnt.
 COARSE_WIDTH = 512
+#: Labels are searched for a class on a grid of so many pixels.
+FOCUS_STEP = 4
 
 
 @dataclass(frozen=True)
 class Item:
-    """One decoded image: a pyramid of RGB uint8 images and a label of trainIds."""
+    """One decoded image: a pyramid of RGB uint8 images and a label of trainIds.
+
+    Attributes:
+        soft: a teacher's probabilities, uint8 (C, h, w), or None.
+    """
 
     images: tuple[U8, ...]
     label: U8
     sharp: bool
+    soft: U8 | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,23 @@ class Stock:
     items: tuple[tuple[Item, ...], ...]
     shares: NDArray[np.float64]
     frequencies: NDArray[np.float64] = field(repr=False)
+
+    @cached_property
+    def holders(self) -> list[list[NDArray[np.intp]]]:
+        """By source and class: the numbers of the items that show the class."""
+        table = []
+        for source in self.items:
+            shown = np.zeros((len(source), 256), bool)
+            for row, item in enumerate(source):
+                shown[row, np.unique(item.label[::FOCUS_STEP, ::FOCUS_STEP])] = True
+            table.append([np.flatnonzero(shown[:, c]) for c in range(len(CITYSCAPES))])
+        return table
+
+    @cached_property
+    def rarity(self) -> NDArray[np.float64]:
+        """Probability (C,) of each class to be the one that a rare view is cut around."""
+        odds = np.where(self.frequencies > 0, 1 / np.sqrt(np.maximum(self.frequencies, 1e-6)), 0)
+        return np.asarray(odds / odds.sum())
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.items)
@@ -71,6 +96,23 @@ def _fit(image: U8, limit: tuple[int, int], interpolation: int) -> U8:
     return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
 
 
+def soften(
+    item: Item,
+    see: Callable[[U8], NDArray[np.float32]],
+    source: SourceConfig,
+) -> Item:
+    """Add a teacher's probabilities to an item, at a quarter of 1024x512."""
+    classes = len(CITYSCAPES)
+    size = (MAX_IMAGE[0] // 4, MAX_IMAGE[1] // 4)
+    planes = [
+        cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+        for plane in see(item.images[0])[:classes]
+    ]
+    soft = np.round(255.0 * np.stack(planes)).astype(np.uint8)
+    soft[:, round(soft.shape[1] * (1.0 - source.bonnet)) :] = 0
+    return replace(item, soft=soft)
+
+
 def load_item(sample: Sample, source: SourceConfig) -> Item:
     """Decode one sample; large images also at half size, for views that shrink them."""
     image = _fit(read_image(sample.image), MAX_IMAGE, cv2.INTER_AREA)
@@ -93,6 +135,7 @@ def load_stock(
     *,
     limit: int | None = None,
     progress: Callable[[str], None] = lambda line: None,
+    teacher: Callable[[U8], NDArray[np.float32]] | None = None,
 ) -> Stock:
     """Decode every image of every source.
 
@@ -101,6 +144,8 @@ def load_stock(
         data_root: where relative roots lie.
         limit: at most so many images of each source (for tests and probes).
         progress: receives one line a source.
+        teacher: from RGB uint8 (h, w, 3) to probabilities (C, H, W), asked once for
+            each image of the sources marked ``soft``.
 
     Raises:
         ModelError: no source, or an unknown kind.
@@ -128,6 +173,8 @@ def load_stock(
                 reason="BAD_CONFIG",
             )
         loaded = tuple(load_item(sample, source) for sample in samples[:limit])
+        if source.soft and teacher is not None:
+            loaded = tuple(soften(item, teacher, source) for item in loaded)
         counts = np.zeros(256)
         for item in loaded:
             part = np.bincount(item.label[::4, ::4].ravel(), minlength=256)
@@ -151,24 +198,84 @@ def class_weights(frequencies: NDArray[np.float64], *, cap: float = 4.0) -> NDAr
     return np.asarray(np.minimum(weights, cap), np.float32)
 
 
+def find_focus(item: Item, wanted: int, rng: np.random.Generator) -> tuple[float, float] | None:
+    """Draw a pixel of class ``wanted``: (x, y) in parts of the frame, None without any."""
+    rows, columns = np.nonzero(item.label[::FOCUS_STEP, ::FOCUS_STEP] == wanted)
+    if not len(rows):
+        return None
+    chosen = int(rng.integers(len(rows)))
+    height, width = item.label.shape
+    return (
+        float(columns[chosen] * FOCUS_STEP + 0.5) / width,
+        float(rows[chosen] * FOCUS_STEP + 0.5) / height,
+    )
+
+
 def draw_sample(
-    stock: Stock, number: int, seed: int, config: AugmentConfig, nominal: int, crop: int
-) -> tuple[U8, U8]:
-    """Draw training view ``number``: the same for the same arguments, always."""
+    stock: Stock,
+    number: int,
+    seed: int,
+    config: AugmentConfig,
+    nominal: int,
+    crop: int,
+    rare: float = 0.0,
+) -> tuple[U8, U8, U8 | None]:
+    """Draw training view ``number``: the same for the same arguments, always.
+
+    With probability ``rare`` it is cut around a pixel of a class drawn by its rarity
+    (rare class sampling of DAFormer, Hoyer et al. 2022, within each source).
+    """
     rng = np.random.default_rng((seed, number))
-    source = stock.items[int(rng.choice(len(stock.items), p=stock.shares))]
-    item = source[int(rng.integers(len(source)))]
+    place = int(rng.choice(len(stock.items), p=stock.shares))
+    source = stock.items[place]
+    item, focus = source[int(rng.integers(len(source)))], None
+    if rare and rng.random() < rare:
+        wanted = int(rng.choice(len(stock.rarity), p=stock.rarity))
+        holders = stock.holders[place][wanted]
+        if len(holders):
+            item = source[int(holders[int(rng.integers(len(holders)))])]
+            focus = find_focus(item, wanted, rng)
     image = item.images[int(rng.integers(len(item.images)))]
-    return draw_view(image, item.label, rng, config, nominal=nominal, crop=crop, sharp=item.sharp)
+    return draw_view(
+        image,
+        item.label,
+        rng,
+        config,
+        nominal=nominal,
+        crop=crop,
+        sharp=item.sharp,
+        soft=item.soft,
+        focus=focus,
+    )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images RGB uint8 (N, crop, crop, 3), trainIds uint8 (N, crop, crop), next number."""
+    """Training views.
+
+    Attributes:
+        images: RGB uint8 (N, crop, crop, 3).
+        labels: trainIds uint8 (N, crop, crop).
+        next_sample: number of the first view of the next batch.
+        soft: a teacher's probabilities, uint8 (N, C, crop / 4, crop / 4), all 0 for a view
+            without; None for a batch without.
+    """
 
     images: U8
     labels: U8
     next_sample: int
+    soft: U8 | None = None
+
+
+def _batch(views: Sequence[tuple[U8, U8, U8 | None]], next_sample: int) -> Batch:
+    given = next((soft for _, _, soft in views if soft is not None), None)
+    soft = None
+    if given is not None:
+        nothing = np.zeros_like(given)
+        soft = np.stack([nothing if part is None else part for _, _, part in views])
+    images = np.stack([image for image, _, _ in views])
+    labels = np.stack([label for _, label, _ in views])
+    return Batch(images, labels, next_sample, soft)
 
 
 class BatchLoader:
@@ -188,8 +295,9 @@ class BatchLoader:
         size: Callable[[], tuple[int, int]],
         start: int = 0,
         depth: int = 3,
+        rare: float = 0.0,
     ) -> None:
-        self._stock, self._config = stock, config
+        self._stock, self._config, self._rare = stock, config, rare
         self._seed, self._nominal, self._size = seed, nominal, size
         self._next = start
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(depth)
@@ -220,19 +328,20 @@ class BatchLoader:
         try:
             while not self._stop.is_set():
                 count, crop = self._size()
-                images = np.empty((count, crop, crop, 3), np.uint8)
-                labels = np.full((count, crop, crop), VOID_ID, np.uint8)
-                for row in range(count):
-                    images[row], labels[row] = draw_sample(
+                views = [
+                    draw_sample(
                         self._stock,
                         self._next + row,
                         self._seed,
                         self._config,
                         self._nominal,
                         crop,
+                        self._rare,
                     )
+                    for row in range(count)
+                ]
                 self._next += count
-                self._put(Batch(images, labels, self._next))
+                self._put(_batch(views, self._next))
         except BaseException as error:
             self._put(error)
 

@@ -1,4 +1,4 @@
-"""One optimiser step on torch: BF16 autocast, AdamW, averaged weights.
+"""One optimiser step on torch: BF16 autocast, AdamW or SGD, averaged weights.
 
 Fast on a CPU for three reasons found by measuring: fused operations with BF16 matrix
 units (`rtseg.models.torch_twin`), a loss at a quarter of the size that is still right
@@ -21,9 +21,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from rtseg.engines.labels import VOID_ID
-from rtseg.models.config import TrainConfig
+from rtseg.models.augment import boundary_pixels
+from rtseg.models.config import TrainConfig, check_frozen, is_frozen
 from rtseg.models.errors import ModelError
+from rtseg.models.stock import Batch
+from rtseg.models.torch_losses import phase_loss, soft_loss
 from rtseg.models.torch_twin import TorchTwin
 
 if TYPE_CHECKING:
@@ -41,45 +43,6 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_max = -1, -4
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
-
-
-def shift_logits(logits: torch.Tensor, dy: float, dx: float) -> torch.Tensor:
-    """Sample (N, C, h, w) bilinearly at every cell's centre moved by (dy, dx) cells.
-
-    Both within -1..1; the border is repeated.
-    """
-    for axis, move in ((2, dy), (3, dx)):
-        if move:
-            size = logits.shape[axis]
-            edge = logits.narrow(axis, size - 1 if move > 0 else 0, 1)
-            if move > 0:
-                neighbour = torch.cat([logits.narrow(axis, 1, size - 1), edge], axis)
-            else:
-                neighbour = torch.cat([edge, logits.narrow(axis, 0, size - 1)], axis)
-            logits = torch.lerp(logits, neighbour, abs(move))
-    return logits
-
-
-def phase_loss(
-    logits: torch.Tensor, labels: torch.Tensor, phase: tuple[int, int], weights: torch.Tensor
-) -> torch.Tensor:
-    """Cross-entropy on one of every stride x stride label pixels.
-
-    Upsampled logits at label row k * stride + p are the logits moved by
-    (p + 0.5) / stride - 0.5 cells, so this equals the full-size loss in the mean over
-    random phases, at the cost of the small map.
-
-    Args:
-        logits: float (N, C, h, w).
-        labels: int64 (N, h * stride, w * stride), 255 ignored.
-        phase: which pixel of each cell.
-        weights: float (C,).
-    """
-    stride = labels.shape[1] // logits.shape[2]
-    moves = [(p + 0.5) / stride - 0.5 for p in phase]
-    target = labels[:, phase[0] :: stride, phase[1] :: stride]
-    moved = shift_logits(logits, moves[0], moves[1])
-    return F.cross_entropy(moved, target, weights, ignore_index=VOID_ID)
 
 
 class TorchTrainer:
@@ -110,14 +73,39 @@ class TorchTrainer:
         self._average = copy.deepcopy(self._root.modules_by_layer).requires_grad_(False)
         self._views: dict[tuple[int, bool], TorchTwin] = {(config.size, False): self._root}
         self._weights = torch.from_numpy(class_weights)
-        self._optimiser = torch.optim.AdamW(self._groups(), fused=True)
+        check_frozen(config, list(self._root.modules_by_layer))
+        self._frozen = [
+            module
+            for name, module in self._root.modules_by_layer.items()
+            if is_frozen(name, config)
+        ]
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self._extra = self._auxiliary_head(len(class_weights))
+        self._optimiser = self._make_optimiser()
         self._phase_rng = np.random.default_rng(config.seed + 1)
         self.step_count = 0
 
+    def _auxiliary_head(self, classes: int) -> torch.nn.ModuleDict:
+        """Return the layers that only training has: none, or a 1x1 convolution."""
+        loss = self._config.loss
+        if not loss.auxiliary:
+            return torch.nn.ModuleDict()
+        place = self._root.place(loss.auxiliary_at)
+        channels = self._root.steps[place].layer.output.shape[-1]
+        return torch.nn.ModuleDict({"auxiliary": torch.nn.Conv2d(channels, classes, 1)})
+
+    def _make_optimiser(self) -> torch.optim.Optimizer:
+        if self._config.optimiser == "sgd":
+            return torch.optim.SGD(self._groups(), lr=0.0, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(self._groups(), fused=True)
+
     def _groups(self) -> list[dict[str, Any]]:
         groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-        for name, module in self._root.modules_by_layer.items():
+        for name, module in [*self._root.modules_by_layer.items(), *self._extra.items()]:
             for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    continue
                 key = (name.startswith(_ENCODER), parameter.ndim > 1)
                 groups.setdefault(key, []).append(parameter)
         config = self._config
@@ -140,27 +128,21 @@ class TorchTrainer:
             self._views[side, average] = twin
         return self._views[side, average]
 
-    def train_step(
-        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], rate: float
-    ) -> float:
-        """Take one step on RGB uint8 (N, S, S, 3) and trainIds (N, S, S); return the loss.
+    def train_step(self, batch: Batch, rate: float) -> float:
+        """Take one step; return the loss.
+
+        Args:
+            batch: views of one size.
+            rate: factor on the peak learning rates.
 
         Raises:
             ModelError: the loss is not finite; the weights are as before the step.
         """
-        twin = self._view(images.shape[1], average=False)
+        twin = self._view(batch.images.shape[1], average=False)
         twin.train()
-        frames = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-        target = torch.from_numpy(labels.astype(np.int64))
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = twin(frames)
-        stride = labels.shape[1] // logits.shape[2]
-        first = self._phase_rng.integers(stride, size=2)
-        # A second phase, half a cell away, halves the noise for little.
-        phases = [tuple(first), tuple((first + stride // 2) % stride)]
-        logits = logits.float()
-        losses = [phase_loss(logits, target, (int(p), int(q)), self._weights) for p, q in phases]
-        loss = torch.stack(losses).mean()
+        for module in self._frozen:
+            module.eval()
+        loss = self._loss(twin, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ModelError(
@@ -172,11 +154,43 @@ class TorchTrainer:
             group["lr"] = group["peak"] * rate
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._root.parameters(), self._config.clip)
+        parameters = [*self._root.parameters(), *self._extra.parameters()]
+        torch.nn.utils.clip_grad_norm_(parameters, self._config.clip)
         self._optimiser.step()
         self.step_count += 1
         self._update_average()
         return value
+
+    def _loss(self, twin: TorchTwin, batch: Batch) -> torch.Tensor:
+        config = self._config
+        frames = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
+        target = torch.from_numpy(batch.labels.astype(np.int64))
+        place = twin.place(config.loss.auxiliary_at) if self._extra else -1
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision != "float32"):
+            logits, feature = twin.forward_with(frames, place)
+            outputs = [(logits.float(), 1.0)]
+            if self._extra:
+                second = self._extra["auxiliary"](feature).float()
+                # Both heads are judged at the same pixels.
+                second = F.interpolate(second, logits.shape[2:], mode="bilinear")
+                outputs.append((second, config.loss.auxiliary))
+        emphasis = None
+        if config.loss.boundary:
+            near = boundary_pixels(batch.labels, config.loss.boundary_px)
+            emphasis = 1.0 + config.loss.boundary * torch.from_numpy(near).float()
+        stride = batch.labels.shape[1] // logits.shape[2]
+        first = self._phase_rng.integers(stride, size=2)
+        total = torch.zeros(())
+        # A second phase, half a cell away, halves the noise for little.
+        for phase in (first, (first + stride // 2) % stride):
+            p, q = (int(value) for value in phase)
+            for output, weight in outputs:
+                one = phase_loss(output, target, (p, q), self._weights, config.loss, emphasis)
+                total = total + 0.5 * weight * one
+        if config.distill and batch.soft is not None:
+            soft = torch.from_numpy(batch.soft).float() / 255.0
+            total = total + config.distill * soft_loss(logits.float(), soft, self._weights)
+        return total
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def _update_average(self) -> None:
@@ -210,6 +224,7 @@ class TorchTrainer:
         """
         state = {
             "weights": self._root.modules_by_layer.state_dict(),
+            "extra": self._extra.state_dict(),
             "average": self._average.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "phase_rng": self._phase_rng.bit_generator.state,
@@ -238,6 +253,7 @@ class TorchTrainer:
         try:
             state = torch.load(path, map_location="cpu", weights_only=False)
             self._root.modules_by_layer.load_state_dict(state["weights"])
+            self._extra.load_state_dict(state["extra"])
             self._average.load_state_dict(state["average"])
             self._optimiser.load_state_dict(state["optimiser"])
             self._phase_rng.bit_generator.state = state["phase_rng"]

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rtseg.models.errors import ModelError
 from rtseg.models.graph import Step, steps_of, unsupported
 
 if TYPE_CHECKING:
@@ -230,8 +231,26 @@ class TorchTwin(nn.Module):  # type: ignore[misc]
             if step.layer.name in modules:
                 self.operations[index] = modules[step.layer.name]
 
+    def place(self, layer: str) -> int:
+        """Return the number of the step of ``layer``, for `forward_with`.
+
+        Raises:
+            ModelError: no such layer.
+        """
+        names = [step.layer.name for step in self.steps]
+        if layer not in names:
+            raise ModelError(
+                f"the network has no layer {layer!r}. Allowed: {', '.join(names)}",
+                reason="BAD_CONFIG",
+            )
+        return names.index(layer)
+
     def forward(self, frames: Tensor) -> Tensor:
         """Compute logits (N, C, h, w) of float RGB 0..255 (N, 3, H, W)."""
+        return self.forward_with(frames, -1)[0]
+
+    def forward_with(self, frames: Tensor, place: int) -> tuple[Tensor, Tensor]:
+        """Compute logits, and what step ``place`` gives, both (N, C, h, w)."""
         values: list[Tensor] = [frames.flip((2, 3))]
         for step, operation in zip(self.steps[1:], self.operations[1:], strict=True):
             inputs = [values[i] for i in step.inputs]
@@ -240,7 +259,8 @@ class TorchTwin(nn.Module):  # type: ignore[misc]
             else:
                 assert operation is not None
                 values.append(operation(inputs))
-        return values[-1].flip((2, 3))
+        logits = values[-1].flip((2, 3))
+        return logits, logits if place == -1 else values[place].flip((2, 3))
 
     def copy_to(self, model: keras.Model) -> None:
         """Write the weights into ``model``, layer by layer."""

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from rtseg.calibration.cityscapes import find_samples, read_image, read_label
 from rtseg.calibration.metrics import Scores, confusion_matrix, scores
 from rtseg.engines.labels import CITYSCAPES
-from rtseg.models.config import SourceConfig, TrainConfig
+from rtseg.models.config import SourceConfig, TrainConfig, config_from_json
 from rtseg.models.errors import ModelError
-from rtseg.models.stock import BatchLoader, class_weights, load_stock
+from rtseg.models.stock import Batch, BatchLoader, class_weights, load_stock
 
 if TYPE_CHECKING:
     import keras
@@ -44,9 +44,7 @@ class Trainer(Protocol):
     suffix: str
     step_count: int
 
-    def train_step(
-        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], rate: float
-    ) -> float:
+    def train_step(self, batch: Batch, rate: float) -> float:
         """Take one step; return the loss."""
 
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -133,7 +131,8 @@ def _write(path: Path, text: str) -> None:
 def check_same_run(config: TrainConfig, folder: Path) -> None:
     """Raise `ModelError` if ``folder`` holds another configuration than ``config``."""
     kept = folder / "config.json"
-    if kept.exists() and json.loads(kept.read_text()) != json.loads(config.to_json()):
+    # Read back, so that options added since have the values they had without a name.
+    if kept.exists() and config_from_json(kept.read_text(), str(kept)) != config:
         raise ModelError(
             f"{folder} holds a run of another configuration; resume with its own config.json "
             "or choose another folder",
@@ -160,6 +159,7 @@ class Run:
         make_trainer: from class weights to a trainer.
         say: receives each line of the log for people.
         limit: at most so many images a source (probes and tests).
+        teacher: what ``config.distill`` learns from, see `load_stock`.
     """
 
     def __init__(
@@ -171,12 +171,21 @@ class Run:
         *,
         say: Callable[[str], None] = print,
         limit: int | None = None,
+        teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
     ) -> None:
+        if config.distill and teacher is None:
+            raise ModelError(
+                f"the configuration distils (distill {config.distill}) and no teacher is given; "
+                "name one with --teacher FILE.onnx",
+                reason="BAD_CONFIG",
+            )
         self.config, self.folder, self.say = config, folder, say
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         check_same_run(config, folder)
-        self.stock = load_stock(config.sources, data_root, limit=limit, progress=say)
+        self.stock = load_stock(
+            config.sources, data_root, limit=limit, progress=say, teacher=teacher
+        )
         weights = class_weights(self.stock.frequencies, cap=config.weight_cap)
         self.validation = None
         if config.validation is not None:
@@ -279,13 +288,14 @@ class Run:
             nominal=config.size,
             size=size,
             start=progress.sample,
+            rare=config.rare,
         ) as loader:
             for batch in loader:
                 part = progress.part(config)
                 if part >= 1.0:
                     break
                 rate = config.rate_at(part, progress.step)
-                losses.append(self.trainer.train_step(batch.images, batch.labels, rate))
+                losses.append(self.trainer.train_step(batch, rate))
                 progress.step += 1
                 progress.sample = batch.next_sample
                 progress.seconds = base + time.monotonic() - started

@@ -92,6 +92,9 @@ def _parser() -> Parser:
     train.add_argument(
         "--start", type=Path, metavar="FILE", help="a new run from these .weights.h5"
     )
+    train.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="an ONNX network that the run learns from"
+    )
     train.add_argument("--minutes", type=float, help="length of the run, by the clock")
     train.add_argument("--steps", type=count, help="length of the run, in steps")
     train.add_argument("--limit", type=count, metavar="N", help="N images a data set (a probe)")
@@ -132,6 +135,7 @@ def _train(options: argparse.Namespace) -> None:
 
     from rtseg.models.config import read_config
     from rtseg.models.errors import ModelError
+    from rtseg.models.teacher import Teacher
     from rtseg.models.train import Run, check_folder
 
     config = read_config(options.config)
@@ -163,6 +167,7 @@ def _train(options: argparse.Namespace) -> None:
         lambda weights: _make_trainer(options.trainer, config, weights, options.start),
         say=lambda line: print(line, flush=True),
         limit=options.limit,
+        teacher=Teacher(options.teacher).open() if options.teacher and config.distill else None,
     )
     if options.resume:
         run.resume()

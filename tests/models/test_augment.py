@@ -55,7 +55,7 @@ def test_views_have_their_size_and_type(seed: int) -> None:
     image = rng.integers(0, 256, (40, 80, 3), np.uint8)
     label = rng.integers(0, 19, (20, 40), np.uint8)
     always = AugmentConfig(blur=1, jpeg=1, noise=1)
-    view, target = draw_view(image, label, rng, always, nominal=96, crop=64, sharp=True)
+    view, target, _ = draw_view(image, label, rng, always, nominal=96, crop=64, sharp=True)
     assert view.shape == (64, 64, 3)
     assert target.shape == (64, 64)
     assert view.dtype == target.dtype == np.uint8

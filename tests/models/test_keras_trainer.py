@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rtseg.models.config import Phase, SourceConfig, TrainConfig
+from rtseg.models.config import LossConfig, Phase, SourceConfig, TrainConfig
 from rtseg.models.errors import ModelError
+from rtseg.models.stock import Batch
 
 keras = pytest.importorskip("keras", reason="needs the extra 'train'")
 
@@ -40,21 +42,25 @@ def data() -> tuple[Any, Any]:
     return images, labels
 
 
-def trainer() -> Any:
+def batch() -> Batch:
+    return Batch(*data(), next_sample=2)
+
+
+def trainer(config: TrainConfig = CONFIG) -> Any:
     from rtseg.models.keras_trainer import KerasTrainer
 
-    return KerasTrainer(build, CONFIG, np.ones(19, np.float32))
+    return KerasTrainer(build, config, np.ones(19, np.float32))
 
 
 def test_it_learns_and_resumes_exactly(tmp_path: Path) -> None:
     straight = trainer()
-    losses = [straight.train_step(*data(), 1.0) for _ in range(12)]
+    losses = [straight.train_step(batch(), 1.0) for _ in range(12)]
     straight.save(tmp_path / "checkpoint.npz")
-    losses += [straight.train_step(*data(), 1.0) for _ in range(3)]
+    losses += [straight.train_step(batch(), 1.0) for _ in range(3)]
     assert losses[-1] < 0.7 * losses[0]
     resumed = trainer()
     resumed.load(tmp_path / "checkpoint.npz")
-    again = [resumed.train_step(*data(), 1.0) for _ in range(3)]
+    again = [resumed.train_step(batch(), 1.0) for _ in range(3)]
     assert again == pytest.approx(losses[12:], rel=1e-3)
     assert resumed.step_count == 15
     assert resumed.predict(np.zeros((1, 64, 64, 3), np.uint8), (20, 30)).shape == (1, 20, 30)
@@ -62,7 +68,7 @@ def test_it_learns_and_resumes_exactly(tmp_path: Path) -> None:
 
 def test_another_crop_keeps_weights_and_state() -> None:
     run = trainer()
-    run.train_step(*data(), 1.0)
+    run.train_step(batch(), 1.0)
     before = run._live.get_weights()
     run._trainee_at(64)
     for a, b in zip(before, run._live.get_weights(), strict=True):
@@ -70,13 +76,14 @@ def test_another_crop_keeps_weights_and_state() -> None:
     assert int(run._trainee.optimizer.iterations) == 1
 
 
-def test_the_encoder_takes_its_own_rate() -> None:
-    from rtseg.models.keras_trainer import TwoRateAdamW
+@pytest.mark.parametrize("name", ["TwoRateAdamW", "TwoRateSGD"])
+def test_the_encoder_takes_its_own_rate(name: str) -> None:
+    from rtseg.models import keras_trainer
 
     moved = []
     for factor in (1.0, 0.1):
         variable = keras.Variable(np.ones(3, np.float32), name="stem")
-        optimiser = TwoRateAdamW(0.1, weight_decay=0.0, encoder_factor=factor)
+        optimiser = getattr(keras_trainer, name)(0.1, weight_decay=0.0, encoder_factor=factor)
         optimiser.build([variable])
         optimiser.update_step(
             keras.ops.ones(3), variable, keras.ops.convert_to_tensor(0.1, "float32")
@@ -91,3 +98,59 @@ def test_damaged_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot resume from") as caught:
         trainer().load(path)
     assert caught.value.reason == "BAD_WEIGHTS"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": LossConfig(hardest=0.5, boundary=1.0)},
+        {"loss": LossConfig(dice=0.5, lovasz=0.5)},
+        {"loss": LossConfig(auxiliary=0.4, auxiliary_at="stem_act")},
+        {"optimiser": "sgd", "schedule": "cosine"},
+        {"precision": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_every_choice_of_the_configuration_learns(change: dict[str, Any]) -> None:
+    run = trainer(dataclasses.replace(CONFIG, **change))
+    losses = [run.train_step(batch(), 1.0) for _ in range(12)]
+    assert losses[-1] < 0.85 * losses[0]
+    assert run.averaged_model().layers[-1].name == "logits"
+
+
+def test_a_teacher_is_learnt_from(tmp_path: Path) -> None:
+    """With nothing labelled but one pixel, the classes come from the teacher alone."""
+    config = dataclasses.replace(CONFIG, distill=1.0, sources=(SourceConfig("none", 1, soft=True),))
+    run = trainer(config)
+    images, labels = data()
+    soft = np.zeros((2, 19, 8, 8), np.uint8)
+    soft[:, 10, :4] = 255
+    soft[:, 0, 4:] = 255
+    unknown = np.full_like(labels, 255)
+    unknown[:, 0, 0] = 10
+    for _ in range(60):
+        run.train_step(Batch(images, unknown, 2, soft), 1.0)
+    trained = run._live(images.astype(np.float32))
+    guess = np.asarray(keras.ops.convert_to_numpy(trained)).argmax(-1)
+    assert (guess[:, :3] == 10).mean() > 0.9
+    assert (guess[:, 5:] == 0).mean() > 0.9
+
+
+def test_frozen_layers_stay() -> None:
+    run = trainer(dataclasses.replace(CONFIG, freeze=("stem",)))
+    before = [np.array(w) for w in run._model.get_layer("stem").get_weights()]
+    other = np.array(run._model.get_layer("logits").get_weights()[0])
+    for _ in range(3):
+        run.train_step(batch(), 1.0)
+    model = run.averaged_model()
+    for a, b in zip(before, model.get_layer("stem").get_weights(), strict=True):
+        assert np.array_equal(a, b)
+    assert not np.array_equal(other, model.get_layer("logits").get_weights()[0])
+    with pytest.raises(ModelError, match="freeze 'block77'"):
+        trainer(dataclasses.replace(CONFIG, freeze=("block77",)))
+
+
+def test_a_layer_that_is_not_there() -> None:
+    run = trainer(dataclasses.replace(CONFIG, loss=LossConfig(auxiliary=1, auxiliary_at="nowhere")))
+    with pytest.raises(ModelError, match="no layer 'nowhere'"):
+        run.train_step(batch(), 1.0)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.labels import CITYSCAPES
-from rtseg.models.augment import draw_view
+from rtseg.models.augment import draw_view, geometry
 from rtseg.models.config import AugmentConfig, SourceConfig
 from rtseg.models.errors import ModelError
 from rtseg.models.stock import (
@@ -44,7 +47,7 @@ def test_image_and_label_stay_together(label_width: int) -> None:
         label = np.repeat(np.repeat(label, 2, 0), 2, 1)
     for seed in range(25):
         rng = np.random.default_rng(seed)
-        view, target = draw_view(image, label, rng, STILL, nominal=256, crop=192, sharp=True)
+        view, target, _ = draw_view(image, label, rng, STILL, nominal=256, crop=192, sharp=True)
         shown = np.abs(view[:, :, None].astype(np.int16) - palette).sum(-1)
         inside = target != 255
         right = np.take_along_axis(
@@ -121,3 +124,76 @@ def test_bad_sources(tmp_path: Path) -> None:
         load_stock([SourceConfig("missing", 1)], tmp_path)
     with pytest.raises(ModelError, match="Allowed: cityscapes, camvid"):
         load_stock([SourceConfig("x", 1, kind="kitti")], tmp_path)
+
+
+def test_rare_views_show_the_class_they_are_cut_around(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path / "city", count=3, image_size=(256, 128), label_size=(256, 128))
+    label = np.zeros((128, 256), np.uint8)
+    label[60:68, 200:212] = 17
+    label[:20] = 10
+    path = next((tmp_path / "city" / "gtFine").rglob("*000001_000019*"))
+    cv2.imwrite(str(path), label)
+    stock = load_stock([SourceConfig("city", 1)], tmp_path)
+    assert stock.rarity.sum() == pytest.approx(1)
+    assert np.array_equal(stock.rarity > 0, stock.frequencies > 0)
+    assert stock.rarity[17] > 3 * stock.rarity[0]
+    for place in stock.holders[0][17]:
+        assert (stock.items[0][place].label == 17).any()
+    assert 1 in stock.holders[0][17]
+    plain, rare = (
+        np.mean(
+            [
+                (draw_sample(stock, n, 0, AugmentConfig(), 256, 64, share)[1] == 17).any()
+                for n in range(150)
+            ]
+        )
+        for share in (0.0, 1.0)
+    )
+    assert rare > plain + 0.5 * stock.rarity[17]
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 10**6))
+def test_a_view_shows_its_focus(x: float, y: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scale_x, scale_y, x0, y0, flip = geometry(rng, AugmentConfig(), 512, 128, (x, y))
+    across = (1 - x if flip else x) * scale_x - x0
+    down = y * scale_y - y0
+    assert -1e-6 <= across <= 128 + 1e-6
+    assert -1e-6 <= down <= 128 + 1e-6
+
+
+def test_a_teachers_view_lies_on_the_labels(tmp_path: Path) -> None:
+    """Probabilities are cut like the labels: where a view has a class, they say so."""
+    write_cityscapes(tmp_path / "city", count=2, image_size=(1024, 512), label_size=(1024, 512))
+    palette = np.array(CITYSCAPES.palette, np.int16)
+
+    def see(image: np.ndarray) -> np.ndarray:
+        nearest = np.abs(image[:, :, None].astype(np.int16) - palette).sum(-1).argmin(-1)
+        return (np.arange(20)[:, None, None] == nearest).astype(np.float32)
+
+    source = SourceConfig("city", 1, soft=True, bonnet=0.25)
+    stock = load_stock([source], tmp_path, teacher=see)
+    assert load_stock([source], tmp_path).items[0][0].soft is None
+    soft = stock.items[0][0].soft
+    assert soft is not None
+    assert soft.shape == (19, 128, 256)
+    assert not soft[:, 96:].any()
+    for number in range(12):
+        _, target, moved = draw_sample(stock, number, 0, STILL, 256, 192)
+        assert moved is not None
+        cells = target[2::4, 2::4]
+        sure = moved.max(0) > 200
+        assert (moved.argmax(0)[sure] == cells[sure]).mean() > 0.97, number
+
+
+def test_batches_mix_taught_and_other_views(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path / "city", count=1)
+    write_cityscapes(tmp_path / "town", count=1)
+    sources = [SourceConfig("city", 1, soft=True), SourceConfig("town", 1)]
+    stock = load_stock(sources, tmp_path, teacher=lambda image: np.ones((20, 64, 128), np.float32))
+    with BatchLoader(stock, AugmentConfig(), seed=0, nominal=64, size=lambda: (8, 64)) as loader:
+        batch = next(iter(loader))
+    assert batch.soft is not None
+    assert batch.soft.shape == (8, 19, 16, 16)
+    taught = batch.soft.reshape(8, -1).any(1)
+    assert 0 < taught.sum() < 8

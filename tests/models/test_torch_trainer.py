@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rtseg.models.config import Phase, SourceConfig, TrainConfig
+from rtseg.models.config import LossConfig, Phase, SourceConfig, TrainConfig
 from rtseg.models.errors import ModelError
 from rtseg.models.registry import build
+from rtseg.models.stock import Batch
 
 torch = pytest.importorskip("torch", reason="the accelerated trainer needs torch")
 pytest.importorskip("keras", reason="needs the extra 'train'")
@@ -32,13 +34,17 @@ def data(seed: int = 0) -> tuple[Any, Any]:
     return images, labels
 
 
-def trainer() -> Any:
+def batch() -> Batch:
+    return Batch(*data(), next_sample=2)
+
+
+def trainer(config: TrainConfig = CONFIG) -> Any:
     import keras
 
     from rtseg.models.torch_trainer import TorchTrainer
 
     keras.utils.set_random_seed(3)
-    return TorchTrainer(lambda h, w: build("espnet-lite", h, w), CONFIG, np.ones(19, np.float32))
+    return TorchTrainer(lambda h, w: build("espnet-lite", h, w), config, np.ones(19, np.float32))
 
 
 @pytest.mark.parametrize("name", ["espnet-lite", "espnet-s0"])
@@ -85,7 +91,7 @@ def test_the_depthwise_gradient_is_right(kernel: int, stride: int) -> None:
 
 
 def test_all_phases_together_are_the_full_size_loss() -> None:
-    from rtseg.models.torch_trainer import phase_loss
+    from rtseg.models.torch_losses import phase_loss
 
     torch.manual_seed(1)
     logits = torch.randn(2, 19, 6, 7)
@@ -100,7 +106,7 @@ def test_all_phases_together_are_the_full_size_loss() -> None:
 
 
 def test_void_pixels_teach_nothing() -> None:
-    from rtseg.models.torch_trainer import phase_loss
+    from rtseg.models.torch_losses import phase_loss
 
     logits = torch.randn(1, 19, 4, 4, requires_grad=True)
     labels = torch.full((1, 16, 16), 255)
@@ -114,14 +120,14 @@ def test_void_pixels_teach_nothing() -> None:
 def test_it_learns_and_resumes_exactly(tmp_path: Path) -> None:
     torch.manual_seed(0)
     straight = trainer()
-    losses = [straight.train_step(*data(), 1.0) for _ in range(2)]
+    losses = [straight.train_step(batch(), 1.0) for _ in range(2)]
     straight.save(tmp_path / "checkpoint.pt")
-    losses += [straight.train_step(*data(), 1.0) for _ in range(2)]
+    losses += [straight.train_step(batch(), 1.0) for _ in range(2)]
     assert losses[-1] < losses[0]
     resumed = trainer()
     resumed.load(tmp_path / "checkpoint.pt")
     assert resumed.step_count == 2
-    again = [resumed.train_step(*data(), 1.0) for _ in range(2)]
+    again = [resumed.train_step(batch(), 1.0) for _ in range(2)]
     assert again == pytest.approx(losses[2:], rel=1e-3)
     a, b = straight.averaged_model(), resumed.averaged_model()
     for left, right in zip(a.get_weights(), b.get_weights(), strict=True):
@@ -136,7 +142,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
     labels[:] = 255
     before = [w.copy() for w in run.averaged_model().get_weights()]
     with pytest.raises(ModelError, match="the loss became nan at step 0") as caught:
-        run.train_step(images, labels, 1.0)
+        run.train_step(Batch(images, labels, 0), 1.0)
     assert caught.value.reason == "NAN_LOSS"
     for a, b in zip(before, run.averaged_model().get_weights(), strict=True):
         assert np.array_equal(a, b)
@@ -164,3 +170,59 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     assert caught.value.reason == "NO_SPACE"
     assert path.read_bytes() == b"the one before"
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": LossConfig(hardest=0.5, boundary=1.0)},
+        {"loss": LossConfig(dice=0.5, lovasz=0.5)},
+        {"loss": LossConfig(auxiliary=0.4)},
+        {"optimiser": "sgd", "schedule": "cosine"},
+        {"precision": "float32"},
+    ],
+    ids=str,
+)
+def test_every_choice_of_the_configuration_learns_and_resumes(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, encoder_rate=2e-3, head_rate=5e-3, **change)
+    run = trainer(config)
+    losses = [run.train_step(batch(), 1.0) for _ in range(6)]
+    assert min(losses[-2:]) < losses[0]
+    run.save(tmp_path / "checkpoint.pt")
+    again = trainer(config)
+    again.load(tmp_path / "checkpoint.pt")
+    assert again.train_step(batch(), 1.0) == pytest.approx(run.train_step(batch(), 1.0), rel=1e-2)
+
+
+def test_a_teacher_adds_its_loss() -> None:
+    config = dataclasses.replace(CONFIG, distill=1.0, sources=(SourceConfig("none", 1, soft=True),))
+    soft = np.full((2, 19, 16, 16), 13, np.uint8)
+    plain, taught = trainer(config), trainer(config)
+    images, labels = data()
+    alone = plain.train_step(Batch(images, labels, 2), 0.0)
+    both = taught.train_step(Batch(images, labels, 2, soft), 0.0)
+    # Uniform chances cost at least their own entropy.
+    assert both - alone > 13 / 255 * 19 * np.log(19) * 0.9
+
+
+def test_frozen_layers_stay() -> None:
+    run = trainer(dataclasses.replace(CONFIG, freeze=("stem", "block1")))
+
+    def weights(prefix: str) -> list[Any]:
+        layers = run._root.modules_by_layer.items()
+        return [
+            value.clone()
+            for name, module in layers
+            if name.startswith(prefix)
+            for value in module.state_dict().values()
+        ]
+
+    before = {prefix: weights(prefix) for prefix in ("stem", "block1_", "block10_", "block0_")}
+    run.train_step(batch(), 1.0)
+    for prefix, old in before.items():
+        same = all(torch.equal(a, b) for a, b in zip(old, weights(prefix), strict=True))
+        assert same == (prefix in ("stem", "block1_")), prefix
+    with pytest.raises(ModelError, match="freeze 'block77'"):
+        trainer(dataclasses.replace(CONFIG, freeze=("block77",)))

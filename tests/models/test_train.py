@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.errors import CalibrationError
 from rtseg.models.config import Phase, SourceConfig, TrainConfig
 from rtseg.models.errors import ModelError
+from rtseg.models.stock import Batch
 from rtseg.models.train import Run, check_folder
 from tests.models.scenes import write_cityscapes
 
@@ -40,13 +41,11 @@ class CountingTrainer:
         self.rates: list[float] = []
         self.crops: list[int] = []
 
-    def train_step(
-        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], rate: float
-    ) -> float:
+    def train_step(self, batch: Batch, rate: float) -> float:
         if not np.isfinite(self.loss):
             raise ModelError("the loss became nan", reason="NAN_LOSS")
         self.rates.append(rate)
-        self.crops.append(images.shape[1])
+        self.crops.append(batch.images.shape[1])
         self.step_count += 1
         return self.loss
 
