@@ -10,6 +10,7 @@ ROOMS = {
     "rtseg.realtime": "realtime",
     "rtseg.realtime.sources": "realtime/sources",
     "rtseg.realtime.sinks": "realtime/sinks",
+    "rtseg.realtime.web": "realtime/web",
     "rtseg.engines": "engines",
     "rtseg.calibration": "calibration",
     "rtseg.models": "models",
@@ -21,6 +22,7 @@ setup(
     package_dir=ROOMS,
     package_data={
         **{room: ["py.typed"] for room in ROOMS},
+        "rtseg.realtime.web": ["py.typed", "assets/*"],
         "rtseg.models": ["py.typed", "weights/*.onnx", "configs/*"],
     },
 )

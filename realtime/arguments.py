@@ -23,7 +23,8 @@ examples:
 sources:  0, camera0, /dev/video0, v4l2:///dev/video0; rtsp:// rtsps:// rtmp:// http(s)://
           udp:// tcp:// srt://; a file; a directory, quoted glob or frame_%06d.png; - for
           stdin; screen, screen:1; testsrc, lavfi:GRAPH
-outputs:  seg.mp4 .mkv .mov; a directory; frame_%06d.png; window; null
+outputs:  seg.mp4 .mkv .mov; a directory; frame_%06d.png; window; null; web,
+          web:PORT, http://HOST:PORT (live page)
 keys:     q or Esc quit, space pause, . step, Tab view, h HUD, l legend, + and - alpha,
           s snapshot
 exit:     0 end of input or quit, 1 run-time failure, 2 usage, 130 Ctrl-C, 143 SIGTERM"""
@@ -104,6 +105,12 @@ def _add_input(parser: Parser) -> None:
     group.add_argument("--source", metavar="S", help="what to segment")
     group.add_argument(
         "--out", action="append", default=[], metavar="O", help="where it goes; repeatable"
+    )
+    group.add_argument(
+        "--web-token",
+        metavar="TOKEN",
+        help="what visitors of --out web must know; made and printed where other machines can "
+        "reach the page (also taken from RTSEG_WEB_TOKEN)",
     )
     group.add_argument(
         "--labels-out", metavar="DIR|FILE.mkv", help="class ids without loss: PNGs or gray video"

@@ -11,10 +11,15 @@ from typing import Literal
 LOGGER = "rtseg"
 """Every logger of the package is a child of this one."""
 
+NOTICE = 25
+"""Level of what is said without ``-v`` and is no warning: where the live page is."""
+
+logging.addLevelName(NOTICE, "NOTICE")
+
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        level = "" if record.levelno in (logging.INFO, NOTICE) else f"{record.levelname.lower()}: "
         return f"rt-seg: {level}{record.getMessage()}"
 
 
@@ -39,12 +44,12 @@ def set_up_logging(form: Literal["text", "json"], *, quiet: bool, verbose: int) 
     Args:
         form: ``text`` or ``json`` (one object a line: time, level, logger, message, reason).
         quiet: errors only.
-        verbose: 0 warnings, 1 information, 2 everything.
+        verbose: 0 warnings and notices, 1 information, 2 everything.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     logger = logging.getLogger(LOGGER)
     logger.handlers[:] = [handler]
     logger.propagate = False
-    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    levels = (NOTICE, logging.INFO, logging.DEBUG)
     logger.setLevel(logging.ERROR if quiet else levels[min(verbose, 2)])

@@ -43,6 +43,8 @@ from rtseg.realtime.sources.resolve import open_source, parse_source
 from rtseg.realtime.throttle import FlowOptions
 from rtseg.realtime.trace import Trace, TraceFile
 from rtseg.realtime.view import VIEWS, View, ViewOptions
+from rtseg.realtime.web.address import is_web
+from rtseg.realtime.web.options import WebOptions, web_token
 
 if TYPE_CHECKING:
     from rtseg.realtime.sources.source import Source
@@ -78,7 +80,8 @@ def run_session(options: argparse.Namespace) -> int:
             controls = Controls(view, _switchable_views(view, sink_texts))
             classes = load_palette(options.palette, engine.spec.classes)
             renderer = Renderer(classes, view, controls)
-            sinks = _open_sinks(options, sink_texts, controls)
+            web = WebOptions(token=web_token(options.web_token), profiler=profiler, classes=classes)
+            sinks = _open_sinks(options, sink_texts, controls, web)
             pipeline = Pipeline(
                 source, engine, renderer, sinks, flow=flow, controls=controls, profiler=profiler
             )
@@ -332,7 +335,7 @@ def _view_options(options: argparse.Namespace, engine: Engine, sinks: Sequence[s
 
 def _switchable_views(view: ViewOptions, sinks: Sequence[str]) -> tuple[View, ...]:
     """Return the views a key may switch to: pictures in a file cannot change their size."""
-    if all(text == "window" for text in sinks):
+    if all(text == "window" or is_web(text) for text in sinks):
         return VIEWS
     return tuple(v for v in VIEWS if (v == "side-by-side") == (view.view == "side-by-side"))
 
@@ -364,7 +367,7 @@ def _sink_texts(options: argparse.Namespace) -> list[str]:
 
 
 def _open_sinks(
-    options: argparse.Namespace, texts: Sequence[str], controls: Controls
+    options: argparse.Namespace, texts: Sequence[str], controls: Controls, web: WebOptions
 ) -> list[Sink]:
     """Return every output that was asked for; files that exist are refused here."""
     encode = EncodeOptions(
@@ -378,6 +381,7 @@ def _open_sinks(
         overwrite=options.overwrite,
         label_ids="cityscapes" if options.label_ids == "cityscapes" else "trainids",
         controls=controls,
+        web=web,
     )
     files = (options.labels_out, options.jsonl, options.profile, options.trace)
     places = [*texts, *filter(None, files)]

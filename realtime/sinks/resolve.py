@@ -14,8 +14,10 @@ from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.sink import Sink
+from rtseg.realtime.web.address import is_web, parse_web
+from rtseg.realtime.web.options import WebOptions
 
-SinkKind = Literal["window", "null", "video", "images", "directory", "stdout"]
+SinkKind = Literal["window", "null", "web", "video", "images", "directory", "stdout"]
 LabelIds = Literal["trainids", "cityscapes"]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -23,10 +25,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 FORMS = (
     "FILE.mp4, FILE.mkv, FILE.mov, an existing directory, frame_%06d.png, window, null, "
-    "- (Matroska on standard output)"
+    "web, web:PORT, http://HOST:PORT (live page), - (Matroska on standard output)"
 )
 
-_LATER = re.compile(r"(rtsp|rtsps|rtmp|rtmps|udp|tcp|srt|https?)://|web$", re.IGNORECASE)
+_LATER = re.compile(r"(rtsp|rtsps|rtmp|rtmps|udp|tcp|srt)://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,15 @@ class SinkOptions:
         encode: codec and quality of videos.
         overwrite: whether existing files may be replaced.
         label_ids: ids of label outputs: ``trainids`` or ``cityscapes``.
-        controls: where the wishes of a window's viewer go.
+        controls: where the wishes of a window's or page's viewer go.
+        web: token, clocks and colours of the live page.
     """
 
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     overwrite: bool = False
     label_ids: LabelIds = "trainids"
     controls: Controls | None = None
+    web: WebOptions = field(default_factory=WebOptions)
 
     def __post_init__(self) -> None:
         if self.label_ids not in get_args(LabelIds):
@@ -82,6 +86,9 @@ def parse_sink(text: str) -> SinkTarget:
         return SinkTarget("stdout", plain)
     if not plain or "\0" in plain:
         raise UsageError(f"an output is one of {FORMS}. Received: {text!r}")
+    if is_web(plain):
+        parse_web(plain)
+        return SinkTarget("web", plain)
     if _LATER.match(plain):
         scheme = plain.split("://", maxsplit=1)[0].lower()
         raise UsageError(f"{scheme} outputs are not supported yet. Allowed: {FORMS}")
@@ -102,7 +109,7 @@ def parse_sink(text: str) -> SinkTarget:
             f"{path.with_name(f'{path.stem}_%06d{suffix}')}. Received: {text!r}"
         )
     hint = ""
-    near = difflib.get_close_matches(plain.lower(), ("window", "null"), n=1, cutoff=0.7)
+    near = difflib.get_close_matches(plain.lower(), ("window", "null", "web"), n=1, cutoff=0.7)
     if near:
         hint = f"; did you mean {near[0]!r}?"
     elif suffix:
@@ -126,6 +133,10 @@ def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
         from rtseg.realtime.sinks.null import NullSink
 
         return NullSink()
+    if target.kind == "web":
+        from rtseg.realtime.sinks.web import WebSink
+
+        return WebSink(parse_web(target.text), options.controls, options.web)
     if target.kind == "images":
         from rtseg.realtime.sinks.images import ImageSink
 
@@ -187,7 +198,7 @@ def refuse_clashes(outputs: Iterable[str], inputs: Iterable[str] = ()) -> None:
     taken: dict[str, str] = {}
     inputs = tuple(inputs)
     for text in outputs:
-        place = text if text in ("window", "null", "-") else os.path.realpath(text)
+        place = text if text in ("window", "null", "-") or is_web(text) else os.path.realpath(text)
         if place in taken and text != "null":
             raise UsageError(
                 f"two outputs go to the same place: {taken[place]} and {text}. "

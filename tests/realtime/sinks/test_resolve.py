@@ -22,6 +22,7 @@ from rtseg.realtime.sinks.resolve import (
     refuse_clashes,
 )
 from rtseg.realtime.sinks.video import VideoFileSink
+from rtseg.realtime.sinks.web import WebSink
 from rtseg.realtime.sinks.window import WindowSink
 
 
@@ -31,6 +32,8 @@ from rtseg.realtime.sinks.window import WindowSink
         ("window", "window", WindowSink),
         ("null", "null", NullSink),
         ("-", "stdout", VideoFileSink),
+        ("web", "web", WebSink),
+        ("http://0.0.0.0:8080", "web", WebSink),
         ("a/seg.mp4", "video", VideoFileSink),
         ("SEG.MKV", "video", VideoFileSink),
         ("./window.mov", "video", VideoFileSink),
@@ -54,8 +57,10 @@ def test_forms(text, kind, sink):
         ("seg.png", "seg_%06d.png"),
         ("absent/", "no directory"),
         ("rtsp://user:secret@host/live", "rtsp outputs are not supported yet"),
-        ("web", "web outputs are not supported yet"),
-        ("http://0.0.0.0:8080", "not supported yet"),
+        ("web:99999", "a port is 0"),
+        ("https://localhost:8080", "reverse proxy"),
+        ("http://user:secret@localhost:80", "no user name"),
+        ("webb", "did you mean 'web'?"),
     ],
 )
 def test_other_forms_say_what_is_allowed(text, says):
@@ -73,7 +78,7 @@ def test_any_text_is_a_sink_or_a_usage_error(text):
     except UsageError as error:
         message = str(error)
     else:
-        assert target.kind in ("window", "null", "video", "images", "directory", "stdout")
+        assert target.kind in ("window", "null", "web", "video", "images", "directory", "stdout")
         return
     assert "\n" not in message or "\n" in repr(text)
 
