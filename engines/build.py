@@ -11,18 +11,17 @@ from pathlib import Path
 
 from rtseg.engines.cache import writable_cache
 from rtseg.engines.convert_fp16 import to_fp16
-from rtseg.engines.cuda import NoGpu, find_gpu
+from rtseg.engines.cuda import Gpu, NoGpu, find_gpu
 from rtseg.engines.deployable import Deployable, read_deployable
 from rtseg.engines.errors import EngineError
 from rtseg.engines.planfile import PlanHeader, PlanIdentity, read_plan, write_plan
+from rtseg.engines.targets import check_target, shown_target
 from rtseg.engines.tensorrt import PlanOptions, Progress, Runtime, build_plan, load_runtime
 
 _log = logging.getLogger(__name__)
 
 SUFFIX = ".engine"
 CACHE_PART = "engines"
-ANY = "any"
-"""GPU of a TensorRT-RTX plan: it is compiled for the one at hand when it is loaded."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,7 @@ def build_engine(
             existing file is untouched then, and no partial one is left.
     """
     options = options or PlanOptions()
+    options = replace(options, target=check_target(backend, options.target))
     network = read_deployable(source, size)
     _check_precision(network, precision)
     identity = _identity(network, backend, precision, options)
@@ -126,7 +126,7 @@ def _identity(
     network: Deployable, backend: Runtime, precision: str, options: PlanOptions
 ) -> PlanIdentity:
     module = load_runtime(backend)
-    gpu, capability = ANY, ANY
+    gpu: Gpu | None = None
     if backend == "tensorrt":
         found = find_gpu()
         if isinstance(found, NoGpu):
@@ -135,12 +135,13 @@ def _identity(
                 "GPU, --backend rtx builds",
                 reason="BACKEND_MISSING",
             )
-        gpu, capability = found.name, found.compute_capability
+        gpu = found
+    gpu_name, capability = shown_target(backend, options.target, gpu)
     spec = network.spec
     return PlanIdentity(
         backend=backend,
         runtime_version=str(module.__version__),
-        gpu=gpu,
+        gpu=gpu_name,
         compute_capability=capability,
         network=spec.network,
         width=spec.width,

@@ -19,8 +19,10 @@ from types import ModuleType
 from typing import Any, Literal
 
 from rtseg.engines.errors import EngineError
+from rtseg.engines.targets import configure_target
 from rtseg.engines.tensorrt_checks import check_buildable
 from rtseg.engines.tensorrt_layers import Layer, read_layers
+from rtseg.engines.tensorrt_log import logger_of, one_line
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +50,14 @@ class PlanOptions:
             frame is what the plan is tuned for.
         workspace_mib: limit of the working memory, in MiB; 0 leaves it to the runtime.
         timing_cache: file that makes the next build faster; TensorRT-RTX has no use for it.
+        target: which GPUs it is for; see :func:`rtseg.engines.targets.check_target`. Empty
+            for the one at hand, with TensorRT-RTX for all that it supports.
     """
 
     max_batch: int = 8
     workspace_mib: int = 0
     timing_cache: Path | None = None
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def load_runtime(runtime: Runtime) -> ModuleType:
             module = [import_module(name) for name in names][-1]
         except Exception as error:  # a broken installation fails in ways of its own
             missing = isinstance(error, ModuleNotFoundError) and error.name in names
-            why = why or ("not installed" if missing else _one_line(str(error)))
+            why = why or ("not installed" if missing else one_line(str(error)))
             continue
         version = str(getattr(module, "__version__", "0"))
         if runtime == "tensorrt" and _numbers(version) < MIN_TENSORRT:
@@ -130,7 +135,6 @@ def build_plan(
 
 
 _BUILDING = threading.Lock()
-_loggers: dict[str, Any] = {}
 
 
 class _Build:
@@ -186,7 +190,7 @@ class _Build:
         """Build in this thread."""
         began = time.perf_counter()
         trt = self._trt
-        logger = _logger(trt)
+        logger = logger_of(trt)
         logger.build = self
         try:
             builder = trt.Builder(logger)
@@ -217,7 +221,7 @@ class _Build:
         except (RuntimeError, TypeError) as error:  # what the bindings raise
             if error is self._stopped:
                 raise
-            raise self._failure(_one_line(str(error))) from error
+            raise self._failure(one_line(str(error))) from error
         finally:
             logger.build = None
 
@@ -236,6 +240,7 @@ class _Build:
             one = (1, *size)
             profile.set_shape(frames.name, one, one, (self._options.max_batch, *size))
             config.add_optimization_profile(profile)
+        configure_target(trt, config, self._runtime, self._options.target)
         config.progress_monitor = _monitor(trt, self)
         self._use_timing(config)
         return config
@@ -248,7 +253,7 @@ class _Build:
         if severity in (levels.INTERNAL_ERROR, levels.ERROR):
             self._errors.append(message)
         elif severity == levels.WARNING:
-            self._warnings[_one_line(message)] = None
+            self._warnings[one_line(message)] = None
         self._lines += message.splitlines()
 
     def advanced(self, step: str, done: int, total: int) -> None:
@@ -275,7 +280,7 @@ class _Build:
                 str(getattr(error, part, lambda: "")()) for part in ("node_name", "node_operator")
             )
             where = f"{operator} {name!r}: " if operator or name else ""
-            found.append(where + _one_line(str(error.desc()).splitlines()[0], 160))
+            found.append(where + one_line(str(error.desc()).splitlines()[0], 160))
         what = "; ".join(dict.fromkeys(found)) or self._complaint()
         return EngineError(
             f"{self._title()} cannot build {self._network}: {what}", reason="ENGINE_UNSUPPORTED"
@@ -289,7 +294,7 @@ class _Build:
         )
 
     def _complaint(self) -> str:
-        return _one_line(self._errors[-1]) if self._errors else ""
+        return one_line(self._errors[-1]) if self._errors else ""
 
     def _title(self) -> str:
         name = "TensorRT-RTX" if self._runtime == "rtx" else "TensorRT"
@@ -328,32 +333,6 @@ class _Build:
             _log.warning("the timing cache is not kept: %s", error)
 
 
-def _logger(trt: Any) -> Any:
-    """Return the process's one logger: TensorRT ignores a second while the first is in use."""
-    name = str(trt.__name__)
-    if name in _loggers:
-        return _loggers[name]
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        """Hands messages to the build in progress."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.build: _Build | None = None
-
-        def log(self, severity: Any, message: str) -> None:
-            build = self.build
-            try:
-                if build is not None:
-                    build.logged(severity, message)
-            except BaseException as error:
-                if build is not None:
-                    build.stop(error)
-
-    _loggers[name] = Logger()
-    return _loggers[name]
-
-
 def _monitor(trt: Any, build: _Build) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Tells how far the outermost steps are, and stops the build when asked to."""
@@ -387,8 +366,3 @@ def _monitor(trt: Any, build: _Build) -> Any:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-
-
-def _one_line(text: str, limit: int = 240) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

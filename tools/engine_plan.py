@@ -40,6 +40,13 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="for a GPU: limit of the builder's working memory (default: the runtime's)",
     )
     add("--size", type=size, metavar="WxH", help="for a GPU, and a network that takes any")
+    add(
+        "--target",
+        default="",
+        metavar="GPUS",
+        help="tensorrt: this (default), ampere+ or same-capability; rtx: any (default), or "
+        "compute capabilities to compile for ahead of time: 8.6,8.9",
+    )
     add("--timing-cache", type=Path, metavar="FILE", help="for tensorrt: used and written")
 
 
@@ -68,7 +75,9 @@ def build_for_gpu(options: argparse.Namespace, show: Progress) -> None:
         precision=precision,
         out=options.out,
         size=options.size and options.size[::-1],
-        options=PlanOptions(options.max_batch, options.workspace, options.timing_cache),
+        options=PlanOptions(
+            options.max_batch, options.workspace, options.timing_cache, options.target
+        ),
         force=options.force,
         progress=show,
     )

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from rtseg.engines.errors import EngineError
-from rtseg.engines.tensorrt import _BUILDING, _logger, load_runtime
+from rtseg.engines.tensorrt import _BUILDING, load_runtime
+from rtseg.engines.tensorrt_log import logger_of
 
 
 def rtx() -> Any:
@@ -39,7 +40,7 @@ def build_bare(model: Any) -> tuple[bool, list[str]]:
     """Hand a network to the builder as it is; return whether it was built, and its errors."""
     trt = rtx()
     with _BUILDING:
-        logger = _logger(trt)
+        logger = logger_of(trt)
         logger.build = said = Complaints(trt)
         try:
             builder = trt.Builder(logger)
