@@ -121,6 +121,18 @@ class StampCache:
         margin = _margin(height)
         self._at(planes, self._hud(text, tags, width, height), margin, margin)
 
+    def draw_caption(
+        self, planes: tuple[U8, U8, U8], lines: Sequence[str], tags: ColourTags
+    ) -> None:
+        """Draw lines of text in the bottom left corner."""
+        if not lines:
+            return
+        height, width = planes[0].shape
+        stamp = self._hud(HudText(tuple(lines)), tags, width, height)
+        if stamp is not None:
+            margin = _margin(height)
+            self._at(planes, stamp, margin, (height - stamp.size[1] - margin) // 2 * 2)
+
     def draw_legend(
         self, planes: tuple[U8, U8, U8], show: tuple[int, ...], tags: ColourTags
     ) -> None:

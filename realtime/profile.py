@@ -143,10 +143,21 @@ class Profiler:
     Args:
         output_interval: over how many frames :meth:`live_fps` looks back.
         trace: gets every stage of every frame, or None.
+        total: counts and clocks of several streams together; gets all that this one gets,
+            except for the trace.
     """
 
-    def __init__(self, *, output_interval: int = 60, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        output_interval: int = 60,
+        trace: Trace | None = None,
+        total: Profiler | None = None,
+    ) -> None:
         self.trace = trace or Trace()
+        self.ended: str | None = None
+        """How the stream ended, once it has: ``end of input``, or a reason word."""
+        self._total = total
         self._lock = threading.Lock()
         self._stages = {stage: LatencyHistogram() for stage in STAGES}
         self._latency = LatencyHistogram()
@@ -166,6 +177,8 @@ class Profiler:
 
     def frame_in(self, captured_ns: int) -> None:
         """Count a frame that the source handed over."""
+        if self._total is not None:
+            self._total.frame_in(captured_ns)
         with self._lock:
             self.frames_in += 1
             if self._first_ns is None:
@@ -174,12 +187,16 @@ class Profiler:
 
     def stall(self) -> None:
         """Count that the source gave nothing for too long."""
+        if self._total is not None:
+            self._total.stall()
         with self._lock:
             self.stalls += 1
         self.trace.instant("stall")
 
     def reconnect(self) -> None:
         """Count that a lost source is back."""
+        if self._total is not None:
+            self._total.reconnect()
         with self._lock:
             self.reconnects += 1
         self.trace.instant("reconnect")
@@ -198,12 +215,16 @@ class Profiler:
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count frames that will not come out, by reason."""
+        if self._total is not None:
+            self._total.drop(reason, count)
         with self._lock:
             self._dropped[reason] += count
         self.trace.instant(f"dropped: {reason}")
 
     def stage(self, name: str, value_ms: float) -> None:
         """Count a duration of one stage."""
+        if self._total is not None:
+            self._total.stage(name, value_ms)
         with self._lock:
             self._stages[name].add(value_ms)
 
@@ -217,6 +238,14 @@ class Profiler:
         stages_ms: Mapping[str, float],
     ) -> None:
         """Count a frame that reached every output, with its stages."""
+        if self._total is not None:
+            self._total.frame_out(
+                index=index,
+                pts_s=pts_s,
+                captured_ns=captured_ns,
+                presented_ns=presented_ns,
+                stages_ms=stages_ms,
+            )
         latency_ms = max(0.0, (presented_ns - captured_ns) / 1e6)
         done_ns = now_ns()
         with self._lock:

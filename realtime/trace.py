@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +32,9 @@ class Trace:
     All methods may be called from every thread. Times are on :func:`now_ns`'s clock.
     """
 
+    source: str | None = None
+    """Which of several sources the events are of; None where there is one."""
+
     def span(self, name: str, start_ns: int, end_ns: int, frame: int | None = None) -> None:
         """Note what the calling thread did from ``start_ns`` to ``end_ns``.
 
@@ -44,6 +48,10 @@ class Trace:
 
     def instant(self, name: str) -> None:
         """Note that something happened in the calling thread just now."""
+
+    def of(self, source: str) -> Trace:
+        """Return a trace whose events go into this one, marked as those of ``source``."""
+        return self
 
     def close(self) -> None:
         """Finish. May be called more than once."""
@@ -79,8 +87,28 @@ class TraceFile(Trace):
         self._separator = "[\n"
         self._put({"name": "process_name", "ph": "M", "args": {"name": "rt-seg"}})
 
+    def of(self, source: str) -> Trace:
+        """Return a trace for one of several sources; see :meth:`Trace.of`."""
+        return _SourceTrace(self, source)
+
     def span(self, name: str, start_ns: int, end_ns: int, frame: int | None = None) -> None:
         """Note what the calling thread did; see :meth:`Trace.span`."""
+        self.put_span(name, start_ns, end_ns, frame, None)
+
+    def overlapping(
+        self, name: str, start_ns: int, end_ns: int, frame: int, **details: float
+    ) -> None:
+        """Note what happened to a frame; see :meth:`Trace.overlapping`."""
+        self.put_overlapping(name, start_ns, end_ns, frame, None, details)
+
+    def instant(self, name: str) -> None:
+        """Note that something happened; see :meth:`Trace.instant`."""
+        self.put_instant(name, None)
+
+    def put_span(
+        self, name: str, start_ns: int, end_ns: int, frame: int | None, source: str | None
+    ) -> None:
+        """Note a span of a frame of one of several sources; see :meth:`Trace.span`."""
         with self._lock:
             thread = self._track()
             start_ns = max(start_ns, self._ends_ns[thread])
@@ -93,25 +121,33 @@ class TraceFile(Trace):
                     "tid": thread,
                     "ts": self._us(start_ns),
                     "dur": (end_ns - start_ns) / 1e3,
-                    "args": {} if frame is None else {"frame": frame},
+                    "args": ({} if frame is None else {"frame": frame}) | _named(source),
                 }
             )
 
-    def overlapping(
-        self, name: str, start_ns: int, end_ns: int, frame: int, **details: float
+    def put_overlapping(
+        self,
+        name: str,
+        start_ns: int,
+        end_ns: int,
+        frame: int,
+        source: str | None,
+        details: Mapping[str, float],
     ) -> None:
-        """Note what happened to a frame; see :meth:`Trace.overlapping`."""
+        """Note what happened to a frame of a source; see :meth:`Trace.overlapping`."""
         with self._lock:
-            event = {"name": name, "cat": "frame", "id": frame, "tid": self._track()}
-            arguments = {"frame": frame, **details}
+            number = frame if source is None else f"{source} {frame}"
+            event = {"name": name, "cat": "frame", "id": number, "tid": self._track()}
+            arguments = {"frame": frame, **_named(source), **details}
             self._put({**event, "ph": "b", "ts": self._us(start_ns), "args": arguments})
             self._put({**event, "ph": "e", "ts": self._us(max(start_ns, end_ns))})
 
-    def instant(self, name: str) -> None:
-        """Note that something happened; see :meth:`Trace.instant`."""
+    def put_instant(self, name: str, source: str | None) -> None:
+        """Note that something happened to a source; see :meth:`Trace.instant`."""
         with self._lock:
             event = {"name": name, "ph": "i", "s": "t", "tid": self._track()}
-            self._put({**event, "ts": self._us(now_ns())})
+            named = {"args": _named(source)} if source is not None else {}
+            self._put({**event, **named, "ts": self._us(now_ns())})
 
     def close(self) -> None:
         """Finish the file; see :meth:`Trace.close`."""
@@ -168,3 +204,29 @@ class TraceFile(Trace):
         )
         with contextlib.suppress(OSError):
             file.close()
+
+
+class _SourceTrace(Trace):
+    """The events of one of several sources."""
+
+    def __init__(self, file: TraceFile, source: str) -> None:
+        self._file = file
+        self.source = source
+
+    def span(self, name: str, start_ns: int, end_ns: int, frame: int | None = None) -> None:
+        self._file.put_span(name, start_ns, end_ns, frame, self.source)
+
+    def overlapping(
+        self, name: str, start_ns: int, end_ns: int, frame: int, **details: float
+    ) -> None:
+        self._file.put_overlapping(name, start_ns, end_ns, frame, self.source, details)
+
+    def instant(self, name: str) -> None:
+        self._file.put_instant(name, self.source)
+
+    def of(self, source: str) -> Trace:
+        return self._file.of(source)
+
+
+def _named(source: str | None) -> dict[str, object]:
+    return {} if source is None else {"source": source}

@@ -7,7 +7,7 @@ import re
 LONGEST = 200
 _USERINFO = re.compile(r"(?<=://).+@", re.DOTALL)
 _SECRET_PARAMETER = re.compile(
-    r"(?i)([?&;][^=&;#]*(?:pass|pwd|token|key|secret|auth|user|login|sig|cred)[^=&;#]*=)[^&;#]*"
+    r"(?i)([?&;/][^=&;#/]*(?:pass|pwd|token|key|secret|auth|user|login|sig|cred)[^=&;#]*=)[^&;#]*"
 )
 
 
@@ -15,7 +15,7 @@ def shown(text: str) -> str:
     """Return what a user typed, fit to be printed.
 
     Everything between ``://`` and the last ``@`` is hidden (a password typed without
-    escaping may hold any character), as are query parameters that look like secrets.
+    escaping may hold any character), as are parameters that look like secrets.
     Control characters are escaped, and very long text is cut.
 
     >>> shown("rtsp://admin:p%40ss@10.0.0.5/live?token=abc&channel=1")

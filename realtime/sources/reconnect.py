@@ -46,7 +46,8 @@ class _Last:
 class ReconnectingSource(Source):
     """Reads a live source, and connects anew when it breaks, ends or stalls.
 
-    The first connection is the caller's: its failure is an error at once. Later ones are
+    The first connection is the caller's: its failure is an error at once, unless the source
+    is to be ``patient``. Later ones are
     tried with capped exponential back-off (:class:`Backoff`), without limit or
     ``attempts`` times in a row; a server that keeps refusing the password, the permission
     or the codec ends the source after :data:`HOPELESS_TRIES` tries in any case.
@@ -60,6 +61,7 @@ class ReconnectingSource(Source):
         connect: makes a source, not yet open; called once for each connection.
         attempts: how many tries in a row until it is given up; None for no limit.
         backoff: how long to wait between tries.
+        patient: whether the first connection is tried like the later ones, too.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class ReconnectingSource(Source):
         *,
         attempts: int | None = None,
         backoff: Backoff | None = None,
+        patient: bool = False,
     ) -> None:
         if attempts is not None and attempts < 1:
             raise ValueError(f"attempts is 1 or more, or None. Received: {attempts}")
         self._connect = connect
         self._attempts = attempts
         self._backoff = backoff or Backoff()
+        self._patient = patient
         self._source = connect()
         self._swapping = threading.Lock()
         self._closed = threading.Event()
@@ -89,10 +93,21 @@ class ReconnectingSource(Source):
     def open(self) -> SourceInfo:
         """Make the first connection; see :meth:`Source.open`."""
         if self._info is None:
-            info = self._source.open()
+            info = self._first_connection()
             self._size = (info.width, info.height)
             self._info = dataclasses.replace(info, time_base=TIME_BASE) if info.live else info
         return self._info
+
+    def _first_connection(self) -> SourceInfo:
+        try:
+            return self._source.open()
+        except SourceError as error:
+            if not self._patient or self._closed.is_set():
+                raise
+            log.warning("%s: %s; trying again", error.reason, error, extra={"reason": error.reason})
+            if not self._come_back(error):
+                raise SourceError("closed while opening", reason="CLOSED") from None
+            return self._source.info
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames of every connection; see :class:`Source`.
@@ -199,7 +214,7 @@ class ReconnectingSource(Source):
         return source.open()
 
     def _say_back(self, info: SourceInfo, away_s: float, tries: int) -> None:
-        if self.observer is not None:
+        if self.observer is not None and self._info is not None:
             self.observer.reconnect()
         size = (info.width, info.height)
         changed = f", now {size[0]}x{size[1]}" if size != self._size else ""

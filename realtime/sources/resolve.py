@@ -73,12 +73,20 @@ def parse_source(text: str) -> SourceSpec:
     return _by_word(text) or _by_scheme(text) or _camera(text) or _by_path(text) or _unknown(text)
 
 
-def open_source(text: str, options: SourceOptions | None = None) -> Source:
+def open_source(
+    text: str, options: SourceOptions | None = None, *, patient: bool = False
+) -> Source:
     """Return the source that ``text`` means, for use in a ``with`` block.
 
     Nothing is opened before the block begins (or :meth:`Source.open` is called). A stream or
     camera that is lost is connected anew, as ``options.reconnect`` says; see
     :class:`~rtseg.realtime.sources.reconnect.ReconnectingSource`.
+
+    Args:
+        text: what the user typed.
+        options: what else was asked for.
+        patient: whether a stream or camera that cannot be reached at first is tried again, as
+            one that was lost; otherwise that is an error.
 
     >>> with open_source("testsrc", SourceOptions(duration_s=0.1)) as source:
     ...     [frame.index for frame in source.frames()]
@@ -93,7 +101,9 @@ def open_source(text: str, options: SourceOptions | None = None) -> Source:
     if spec.kind in ("stream", "camera") and wanted.reconnect != 0:
         from rtseg.realtime.sources.reconnect import ReconnectingSource
 
-        return ReconnectingSource(lambda: source_of(spec, wanted), attempts=wanted.reconnect)
+        return ReconnectingSource(
+            lambda: source_of(spec, wanted), attempts=wanted.reconnect, patient=patient
+        )
     return source_of(spec, wanted)
 
 

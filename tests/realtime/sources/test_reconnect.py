@@ -386,3 +386,54 @@ def test_a_connection_that_only_ever_breaks_waits_longer_each_time(tmp_path: Pat
     assert waits == sorted(waits)
     assert waits[3] == pytest.approx(8 * waits[0])
     assert_one_timeline(reader)
+
+
+@needs_rtsp_server
+def test_a_patient_source_waits_for_a_server_that_is_not_there_yet() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+    url = f"rtsp://127.0.0.1:{port}/live"
+    source = ReconnectingSource(
+        lambda: source_of(parse_source(url), SourceOptions(timeout_s=4)),
+        backoff=Backoff(*QUICK),
+        patient=True,
+    )
+    source.observer = counts = Profiler()
+    opened = threading.Event()
+
+    def wait() -> None:
+        source.open()
+        opened.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert not opened.wait(0.5)
+    with rtsp_server(port=port):
+        assert opened.wait(30)
+        assert source.info.width == 320
+        source.close()
+    thread.join()
+    assert counts.reconnects == 0
+
+
+def test_a_patient_source_can_be_closed_while_it_waits() -> None:
+    url = "rtsp://127.0.0.1:9/live"
+    source = ReconnectingSource(lambda: source_of(parse_source(url), SourceOptions()), patient=True)
+    timer = threading.Timer(0.3, source.close)
+    timer.start()
+    with pytest.raises(SourceError) as caught:
+        source.open()
+    timer.join()
+    assert caught.value.reason == "CLOSED"
+
+
+def test_a_patient_source_gives_up_where_it_is_told_to() -> None:
+    source = ReconnectingSource(
+        lambda: source_of(parse_source("rtsp://127.0.0.1:9/live"), SourceOptions()),
+        attempts=2,
+        backoff=Backoff(*QUICK),
+        patient=True,
+    )
+    with pytest.raises(SourceError) as caught:
+        source.open()
+    assert caught.value.reason == "CONNECTION_FAILED"
