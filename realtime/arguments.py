@@ -19,6 +19,7 @@ examples:
   rt-seg drive.mp4 seg.mp4 --view side-by-side --legend
   rt-seg --source rtsp://host/stream --out window --hud --out seg.mkv
   rt-seg --source 'frames/*.png' --labels-out ids/ class ids, one PNG a frame
+  rt-seg drive.mp4 shared.mp4 --view input --redact person,rider --no-audio
 
 sources:  0, camera0, /dev/video0, v4l2:///dev/video0; rtsp:// rtsps:// rtmp:// http(s)://
           udp:// tcp:// srt://; a file; a directory, quoted glob or frame_%06d.png; - for
@@ -209,6 +210,29 @@ def _add_flow(parser: Parser) -> None:
         "--reconnect",
         type=reconnect,
         metavar="N|forever",
+    group.add_argument(
+        "--redact",
+        metavar="A,B",
+        help="cover these classes, such as person,rider, in every output; sound and subtitles "
+        "stay unless --no-audio is given",
+    )
+    group.add_argument(
+        "--redact-style",
+        choices=("pixelate", "blur", "fill"),
+        help="how (default: pixelate; fill leaves nothing but the outline)",
+    )
+    group.add_argument(
+        "--redact-margin",
+        type=number(float, 0, 0.25),
+        metavar="0..0.25",
+        help="growth of what is covered, as a share of the frame's shorter side (default: 0.04)",
+    )
+    group.add_argument(
+        "--redact-hold",
+        type=number(float, 0, 10),
+        metavar="S",
+        help="seconds that what was covered stays so when it is not found again (default: 0.5)",
+    )
         help="tries in a row for a stream or camera that was lost; 0: its loss is the end "
         "(default: forever)",
     )
@@ -228,7 +252,7 @@ def _add_encode(parser: Parser) -> None:
         "--crf", type=number(int, 0, 63), metavar="N", help="quality, less is better"
     )
     group.add_argument("--bitrate", metavar="N[k|M]", help="instead of --crf")
-    group.add_argument("--no-audio", action="store_true", help="leave the sound out")
+    group.add_argument("--no-audio", action="store_true", help="leave sound and subtitles out")
 
 
 def _add_run(parser: Parser) -> None:

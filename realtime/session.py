@@ -27,6 +27,7 @@ from rtseg.realtime.palette import load_palette, select_classes
 from rtseg.realtime.pipeline import Pipeline
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.progress import ProgressLine
+from rtseg.realtime.refiners import build_refiner, check_refine_options, remind_of_sound
 from rtseg.realtime.report import RunReport, build_report, write_report
 from rtseg.realtime.sinks.encode import EncodeOptions, parse_bitrate
 from rtseg.realtime.sinks.resolve import (
@@ -70,6 +71,7 @@ def run_session(options: argparse.Namespace) -> int:
         flow = _flow_options(options)
         _check_measure_options(options)
         sink_texts = _sink_texts(options)
+        check_refine_options(options)
         profiler = Profiler()
         with (
             _metrics_server(options, profiler),
@@ -83,7 +85,14 @@ def run_session(options: argparse.Namespace) -> int:
             web = WebOptions(token=web_token(options.web_token), profiler=profiler, classes=classes)
             sinks = _open_sinks(options, sink_texts, controls, web)
             pipeline = Pipeline(
-                source, engine, renderer, sinks, flow=flow, controls=controls, profiler=profiler
+                source,
+                engine,
+                renderer,
+                sinks,
+                flow=flow,
+                controls=controls,
+                profiler=profiler,
+                refiner=build_refiner(options, engine.spec.classes),
             )
             with contextlib.closing(_open_trace(options)) as profiler.trace:
                 signals.pipeline = pipeline

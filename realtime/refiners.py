@@ -1,0 +1,61 @@
+"""What the command line asks for between network and picture, made for one stream."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from rtseg.engines.labels import ClassTable
+from rtseg.realtime.errors import UsageError
+from rtseg.realtime.frame import SourceInfo
+from rtseg.realtime.palette import select_classes
+from rtseg.realtime.redact import RedactOptions, Redactor
+from rtseg.realtime.refine import Chain, Refiner
+
+_log = logging.getLogger("rtseg.realtime")
+
+
+def check_refine_options(options: argparse.Namespace) -> None:
+    """Refuse what would look like redaction and be none.
+
+    Raises:
+        UsageError: an option of redaction without ``--redact``.
+    """
+    if options.redact is not None:
+        return
+    for name in ("redact_style", "redact_margin", "redact_hold"):
+        if getattr(options, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} does nothing without --redact, such as --redact person")
+
+
+def build_refiner(options: argparse.Namespace, classes: ClassTable) -> Refiner | None:
+    """Return a new refiner for one stream, or None where nothing is asked for.
+
+    Every stream needs one of its own.
+
+    Args:
+        options: the parsed arguments of ``rt-seg``.
+        classes: the engine's.
+
+    Raises:
+        UsageError: a class that the engine does not know.
+    """
+    check_refine_options(options)
+    links: list[Refiner] = []
+    if options.redact is not None:
+        given = {
+            "style": options.redact_style,
+            "margin": options.redact_margin,
+            "hold_s": options.redact_hold,
+        }
+        wanted = {name: value for name, value in given.items() if value is not None}
+        links.append(Redactor(RedactOptions(select_classes(options.redact, classes), **wanted)))
+    return Chain(links) if links else None
+
+
+def remind_of_sound(options: argparse.Namespace, info: SourceInfo) -> None:
+    """Say that a redacted run keeps what else may tell who was there."""
+    if options.redact is not None and not options.no_audio and info.passthrough:
+        kinds = " and ".join(sorted({stream.type for stream in info.passthrough}))
+        _log.warning("--redact covers the picture alone: %s is kept; --no-audio drops it", kinds)
