@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from rtseg.engines.labels import CITYSCAPES
 from rtseg.models.config import SourceConfig, TrainConfig, config_from_json
 from rtseg.models.errors import ModelError
 from rtseg.models.stock import Batch, BatchLoader, class_weights, load_stock
+from rtseg.models.watch import StepReport, Watcher
 
 if TYPE_CHECKING:
     import keras
@@ -160,6 +161,7 @@ class Run:
         say: receives each line of the log for people.
         limit: at most so many images a source (probes and tests).
         teacher: what ``config.distill`` learns from, see `load_stock`.
+        watchers: are told each step and each look; closed at the end of `train`.
     """
 
     def __init__(
@@ -172,6 +174,7 @@ class Run:
         say: Callable[[str], None] = print,
         limit: int | None = None,
         teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         if config.distill and teacher is None:
             raise ModelError(
@@ -180,6 +183,7 @@ class Run:
                 reason="BAD_CONFIG",
             )
         self.config, self.folder, self.say = config, folder, say
+        self.watchers = tuple(watchers)
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         check_same_run(config, folder)
@@ -257,6 +261,8 @@ class Run:
             f"{name} {100 * value:.0f}"
             for name, value in zip(CITYSCAPES.names, result.class_iou, strict=True)
         )
+        for watcher in self.watchers:
+            watcher.looked(self.progress.step, result)
         self.say(
             f"step {self.progress.step}: mIoU {100 * result.mean_iou:.2f} "
             f"pixels {100 * result.pixel_accuracy:.2f} ({worst})"
@@ -269,19 +275,26 @@ class Run:
         Raises:
             ModelError: the loss is not finite, or a checkpoint cannot be written.
         """
-        config, progress = self.config, self.progress
         cv2.setNumThreads(1)
+        try:
+            with self.batches() as loader:
+                self._train(loader)
+            self.checkpoint()
+            self.validate()
+        finally:
+            for watcher in self.watchers:
+                watcher.close()
+        self.say(f"done: {self.folder / AVERAGE}")
+
+    def batches(self) -> BatchLoader:
+        """Return the run's batches from where it is."""
+        config, progress = self.config, self.progress
 
         def size() -> tuple[int, int]:
             phase = config.phase_at(progress.part(config))
             return phase.batch, phase.crop
 
-        base, started = progress.seconds, time.monotonic()
-        next_save = base + 60 * config.checkpoint_minutes
-        next_look = base + 60 * config.validation_minutes
-        losses: list[float] = []
-        mark, seen = started, 0
-        with BatchLoader(
+        return BatchLoader(
             self.stock,
             config.augment,
             seed=config.seed,
@@ -289,43 +302,62 @@ class Run:
             size=size,
             start=progress.sample,
             rare=config.rare,
-        ) as loader:
-            for batch in loader:
-                part = progress.part(config)
-                if part >= 1.0:
-                    break
-                rate = config.rate_at(part, progress.step)
-                losses.append(self.trainer.train_step(batch, rate))
-                progress.step += 1
-                progress.sample = batch.next_sample
-                progress.seconds = base + time.monotonic() - started
-                seen += len(batch.images)
-                if progress.step % LOG_EVERY == 0:
-                    now = time.monotonic()
-                    speed = seen / max(now - mark, 1e-9)
-                    self._log(
-                        {
-                            "step": progress.step,
-                            "part": round(part, 4),
-                            "loss": round(float(np.mean(losses)), 4),
-                            "rate": round(rate, 4),
-                            "images_per_second": round(speed, 2),
-                        }
-                    )
-                    left = progress.seconds * (1 / max(part, 1e-6) - 1) / 60
-                    self.say(
-                        f"step {progress.step} ({100 * part:.1f} %, {left:.0f} min left) "
-                        f"loss {np.mean(losses):.4f} rate {rate:.3f} "
-                        f"crop {batch.images.shape[1]} {speed:.1f} images/s"
-                    )
-                    losses, mark, seen = [], now, 0
-                if progress.seconds >= next_save:
-                    self.checkpoint()
-                    next_save = progress.seconds + 60 * config.checkpoint_minutes
-                if progress.seconds >= next_look:
-                    self.validate()
-                    next_look = progress.seconds + 60 * config.validation_minutes
-                    mark, seen = time.monotonic(), 0
-        self.checkpoint()
-        self.validate()
-        self.say(f"done: {self.folder / AVERAGE}")
+        )
+
+    def _train(self, loader: BatchLoader) -> None:
+        config, progress = self.config, self.progress
+        base, started = progress.seconds, time.monotonic()
+        next_save = base + 60 * config.checkpoint_minutes
+        next_look = base + 60 * config.validation_minutes
+        losses: list[float] = []
+        mark = before = started
+        seen = 0
+        for batch in loader:
+            part = progress.part(config)
+            if part >= 1.0:
+                return
+            rate = config.rate_at(part, progress.step)
+            losses.append(self.trainer.train_step(batch, rate))
+            now = time.monotonic()
+            progress.step += 1
+            progress.sample = batch.next_sample
+            progress.seconds = base + now - started
+            seen += len(batch.images)
+            part = progress.part(config)
+            report = StepReport(
+                step=progress.step,
+                part=part,
+                left_s=progress.seconds * (1 / max(part, 1e-6) - 1),
+                loss=losses[-1],
+                rate=rate,
+                crop=batch.images.shape[1],
+                images_per_second=len(batch.images) / max(now - before, 1e-9),
+            )
+            before = now
+            for watcher in self.watchers:
+                watcher.step(report)
+            if progress.step % LOG_EVERY == 0:
+                self._say_where(report, float(np.mean(losses)), seen / max(now - mark, 1e-9))
+                losses, mark, seen = [], now, 0
+            if progress.seconds >= next_save:
+                self.checkpoint()
+                next_save = progress.seconds + 60 * config.checkpoint_minutes
+            if progress.seconds >= next_look:
+                self.validate()
+                next_look = progress.seconds + 60 * config.validation_minutes
+                mark, seen = time.monotonic(), 0
+
+    def _say_where(self, report: StepReport, loss: float, speed: float) -> None:
+        self._log(
+            {
+                "step": report.step,
+                "part": round(report.part, 4),
+                "loss": round(loss, 4),
+                "rate": round(report.rate, 4),
+                "images_per_second": round(speed, 2),
+            }
+        )
+        self.say(
+            f"step {report.step} ({100 * report.part:.1f} %, {report.left_s / 60:.0f} min left) "
+            f"loss {loss:.4f} rate {report.rate:.3f} crop {report.crop} {speed:.1f} images/s"
+        )

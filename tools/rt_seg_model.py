@@ -8,17 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.parser import Parser, parse_command
-from rtseg.tools.argument_types import count, size
+from rtseg.tools.argument_types import size
 from rtseg.tools.model_judge import add_commands, consistency, evaluate
-
-if TYPE_CHECKING:
-    import keras
-
-    from rtseg.models.config import TrainConfig
-    from rtseg.models.train import Trainer
+from rtseg.tools.model_train import add_train_commands, find_rate, train
 
 PROGRAM = "rt-seg-model"
 FAILED, INTERRUPTED = 1, 130
@@ -42,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rtseg.realtime.errors import RealtimeError
 
     commands = {
-        "train": _train,
+        "train": train,
+        "lr-find": find_rate,
         "evaluate": evaluate,
         "consistency": consistency,
         "export": _export,
@@ -81,31 +76,7 @@ def _parser() -> Parser:
     shared.add_argument("--debug", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", parents=[shared], help="train a network")
-    train.add_argument("config", help="a JSON file, or the name of one that ships: espnet-lite")
-    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    train.add_argument("--data", type=Path, default=Path("data"), metavar="ROOT", help="data root")
-    train.add_argument(
-        "--root", action="append", default=[], metavar="NAME=DIR", help="where one data set lies"
-    )
-    train.add_argument("--resume", action="store_true", help="continue from the checkpoint")
-    train.add_argument(
-        "--start", type=Path, metavar="FILE", help="a new run from these .weights.h5"
-    )
-    train.add_argument(
-        "--teacher", type=Path, metavar="FILE", help="an ONNX network that the run learns from"
-    )
-    train.add_argument("--minutes", type=float, help="length of the run, by the clock")
-    train.add_argument("--steps", type=count, help="length of the run, in steps")
-    train.add_argument("--limit", type=count, metavar="N", help="N images a data set (a probe)")
-    train.add_argument(
-        "--trainer",
-        choices=("auto", "torch", "keras"),
-        default="auto",
-        help="torch: fused operations and BF16 on CPUs; keras: plain Keras on its own backend; "
-        "auto: torch where it is installed",
-    )
-
+    add_train_commands(commands, shared)
     add_commands(commands, shared)
 
     export = commands.add_parser("export", parents=[shared], help="weights to one ONNX file")
@@ -128,82 +99,6 @@ def _parser() -> Parser:
     pseudo.add_argument("--out", type=Path, required=True, metavar="DIR")
     pseudo.add_argument("--threshold", type=float, default=0.6, help="(%(default)s)")
     return parser
-
-
-def _train(options: argparse.Namespace) -> None:
-    import dataclasses
-
-    from rtseg.models.config import read_config
-    from rtseg.models.errors import ModelError
-    from rtseg.models.teacher import Teacher
-    from rtseg.models.train import Run, check_folder
-
-    config = read_config(options.config)
-    roots = {}
-    for entry in options.root:
-        name, sign, place = entry.partition("=")
-        if not sign or name not in {source.root for source in config.sources}:
-            known = ", ".join(source.root for source in config.sources)
-            raise ModelError(
-                f"--root {entry}: expected NAME=DIR with NAME one of {known}", reason="BAD_CONFIG"
-            )
-        roots[name] = str(Path(place).resolve())
-    changes: dict[str, Any] = {
-        "sources": tuple(
-            dataclasses.replace(source, root=roots.get(source.root, source.root))
-            for source in config.sources
-        )
-    }
-    if options.steps is not None:
-        changes |= {"steps": options.steps, "minutes": None}
-    if options.minutes is not None:
-        changes["minutes"] = options.minutes
-    config = dataclasses.replace(config, **changes)
-    check_folder(options.out, resume=options.resume)
-    run = Run(
-        config,
-        options.out,
-        options.data,
-        lambda weights: _make_trainer(options.trainer, config, weights, options.start),
-        say=lambda line: print(line, flush=True),
-        limit=options.limit,
-        teacher=Teacher(options.teacher).open() if options.teacher and config.distill else None,
-    )
-    if options.resume:
-        run.resume()
-    run.train()
-
-
-def _make_trainer(kind: str, config: TrainConfig, weights: Any, first: Path | None) -> Trainer:
-    from importlib.util import find_spec
-
-    from rtseg.models.registry import KERAS_TRAINED, LITE0_NETWORKS, builder, load_weights
-
-    if kind == "auto":
-        fits = config.network not in KERAS_TRAINED
-        kind = "torch" if fits and find_spec("torch") else "keras"
-    if kind == "torch":
-        if not find_spec("torch"):
-            from rtseg.models.errors import missing_package
-
-            raise missing_package("torch", "--trainer torch")
-        # The accelerated step takes its graph from Keras; one framework is enough.
-        os.environ.setdefault("KERAS_BACKEND", "torch")
-    from rtseg.models.convert_lite0 import load_imagenet
-
-    def prepare(model: keras.Model) -> None:
-        if first is not None:
-            load_weights(model, str(first))
-        elif config.imagenet and config.network in LITE0_NETWORKS:
-            load_imagenet(model)
-
-    if kind == "torch":
-        from rtseg.models.torch_trainer import TorchTrainer
-
-        return TorchTrainer(builder(config.network), config, weights, prepare)
-    from rtseg.models.keras_trainer import KerasTrainer
-
-    return KerasTrainer(builder(config.network), config, weights, prepare)
 
 
 def _export(options: argparse.Namespace) -> None:

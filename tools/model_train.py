@@ -1,0 +1,248 @@
+"""``rt-seg-model train`` and ``rt-seg-model lr-find``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtseg.tools.argument_types import count
+
+if TYPE_CHECKING:
+    import keras
+
+    from rtseg.models.config import TrainConfig
+    from rtseg.models.train import Run, Trainer
+
+
+def add_train_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add ``train`` and ``lr-find`` to the commands of ``rt-seg-model``."""
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("config", help="a JSON file, or the name of one that ships: espnet-lite")
+    run.add_argument("--data", type=Path, default=Path("data"), metavar="ROOT", help="data root")
+    run.add_argument(
+        "--root", action="append", default=[], metavar="NAME=DIR", help="where one data set lies"
+    )
+    run.add_argument(
+        "--without", action="append", default=[], metavar="NAME", help="leave a data set out"
+    )
+    run.add_argument("--network", help="another network than the configuration's")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=JSON",
+        dest="changes",
+        help="another value of an option of the configuration: --set seed=3 "
+        """--set 'loss={"dice": 0.5}'""",
+    )
+    run.add_argument("--start", type=Path, metavar="FILE", help="begin with these .weights.h5")
+    run.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="an ONNX network that the run learns from"
+    )
+    run.add_argument("--limit", type=count, metavar="N", help="N images a data set (a probe)")
+    run.add_argument(
+        "--trainer",
+        choices=("auto", "torch", "keras"),
+        default="auto",
+        help="torch: fused operations and BF16 on CPUs; keras: plain Keras on its own backend; "
+        "auto: torch where it is installed",
+    )
+    run.add_argument(
+        "--devices",
+        type=lambda text: text if text == "all" else count(text),
+        metavar="N|all",
+        help="spread batches over devices (Keras on jax)",
+    )
+
+    train = commands.add_parser("train", parents=[shared, run], help="train a network")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    train.add_argument("--resume", action="store_true", help="continue from the checkpoint")
+    train.add_argument("--minutes", type=float, help="length of the run, by the clock")
+    train.add_argument("--steps", type=count, help="length of the run, in steps")
+    train.add_argument(
+        "--tensorboard", action="store_true", help="also log for TensorBoard, into the folder"
+    )
+
+    find = commands.add_parser(
+        "lr-find", parents=[shared, run], help="which learning rate a run can bear, with a plot"
+    )
+    find.add_argument(
+        "--out", type=Path, default=Path("lr-find.png"), help="the plot (.png, .svg; %(default)s)"
+    )
+    find.add_argument("--steps", type=count, default=80, help="(%(default)s)")
+    find.add_argument("--low", type=float, default=0.01, help="first factor (%(default)s)")
+    find.add_argument("--high", type=float, default=30.0, help="last factor (%(default)s)")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Run ``rt-seg-model train``."""
+    from rtseg.models.train import check_folder
+    from rtseg.models.watch import TensorBoardLog, Watcher
+    from rtseg.tools.train_bar import TrainBar
+
+    changes: dict[str, Any] = {}
+    if options.steps is not None:
+        changes |= {"steps": options.steps, "minutes": None}
+    if options.minutes is not None:
+        changes["minutes"] = options.minutes
+    config = _config(options, changes)
+    check_folder(options.out, resume=options.resume)
+    watchers: list[Watcher] = []
+    if options.tensorboard:
+        watchers.append(TensorBoardLog(options.out / "tensorboard"))
+    bar = TrainBar() if sys.stderr.isatty() else None
+    if bar is not None:
+        watchers.append(bar)
+    try:
+        run = _run(options, config, options.out, watchers, bar)
+        if options.resume:
+            run.resume()
+        run.train()
+    finally:
+        for watcher in watchers:
+            watcher.close()
+
+
+def find_rate(options: argparse.Namespace) -> None:
+    """Run ``rt-seg-model lr-find``."""
+    import tempfile
+
+    from rtseg.models import lr_find
+
+    config = _config(options, {"validation": None})
+    with tempfile.TemporaryDirectory() as folder:
+        run = _run(options, config, Path(folder), (), None)
+        with run.batches() as loader:
+            points = lr_find.find_rate(
+                run.trainer,
+                loader,
+                low=options.low,
+                high=options.high,
+                steps=options.steps,
+                tick=lambda p: print(f"rate {p.rate:.4g} loss {p.loss:.4f} ({p.smooth:.4f})"),
+            )
+    factor = lr_find.suggest(points)
+    lr_find.plot(points, factor, options.out)
+    print(
+        f"suggested: {factor:.2g} times the configuration's rates: "
+        f"head_rate {factor * config.head_rate:.2g}, "
+        f"encoder_rate {factor * config.encoder_rate:.2g}; plot: {options.out}"
+    )
+
+
+def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig:
+    """Read the configuration and apply what was asked for on the command line."""
+    import dataclasses
+
+    from rtseg.models.config import config_from_json, read_config
+    from rtseg.models.errors import ModelError
+
+    config = read_config(options.config)
+    known = [source.root for source in config.sources]
+    roots = {}
+    for entry in options.root:
+        name, sign, place = entry.partition("=")
+        if not sign or name not in known:
+            raise ModelError(
+                f"--root {entry}: expected NAME=DIR with NAME one of {', '.join(known)}",
+                reason="BAD_CONFIG",
+            )
+        roots[name] = str(Path(place).resolve())
+    for name in options.without:
+        if name not in known:
+            raise ModelError(
+                f"--without {name}: the configuration has no such data set. "
+                f"Allowed: {', '.join(known)}",
+                reason="BAD_CONFIG",
+            )
+    changes = dict(changes)
+    changes["sources"] = tuple(
+        dataclasses.replace(source, root=roots.get(source.root, source.root))
+        for source in config.sources
+        if source.root not in options.without
+    )
+    if options.network is not None:
+        changes["network"] = options.network
+    fields = json.loads(dataclasses.replace(config, **changes).to_json())
+    for entry in options.changes:
+        name, sign, text = entry.partition("=")
+        try:
+            fields[name] = json.loads(text) if sign else None
+        except ValueError:
+            fields[name] = text  # a plain word, such as sgd
+        if not sign:
+            raise ModelError(f"--set {entry}: expected OPTION=JSON", reason="BAD_CONFIG")
+    return (
+        config_from_json(json.dumps(fields), "--set")
+        if options.changes
+        else (dataclasses.replace(config, **changes))
+    )
+
+
+def _run(
+    options: argparse.Namespace, config: TrainConfig, folder: Path, watchers: Any, bar: Any
+) -> Run:
+    from rtseg.models.teacher import Teacher
+    from rtseg.models.train import Run
+
+    return Run(
+        config,
+        folder,
+        options.data,
+        lambda weights: _make_trainer(options, config, weights),
+        say=bar.say if bar is not None else lambda line: print(line, flush=True),
+        limit=options.limit,
+        teacher=Teacher(options.teacher).open() if options.teacher and config.distill else None,
+        watchers=watchers,
+    )
+
+
+def _make_trainer(options: argparse.Namespace, config: TrainConfig, weights: Any) -> Trainer:
+    from importlib.util import find_spec
+
+    from rtseg.models.errors import ModelError, missing_package
+    from rtseg.models.registry import KERAS_TRAINED, LITE0_NETWORKS, builder, load_weights
+
+    kind, first = options.trainer, options.start
+    if kind == "auto" and options.devices is not None:
+        kind = "keras"
+    if kind == "auto":
+        fits = config.network not in KERAS_TRAINED
+        kind = "torch" if fits and find_spec("torch") else "keras"
+    if kind == "torch":
+        if options.devices is not None:
+            raise ModelError(
+                "--devices needs --trainer keras and KERAS_BACKEND=jax. Received: --trainer torch",
+                reason="BAD_CONFIG",
+            )
+        if not find_spec("torch"):
+            raise missing_package("torch", "--trainer torch")
+        # The accelerated step takes its graph from Keras; one framework is enough.
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+    from rtseg.models.convert_lite0 import load_imagenet
+
+    def prepare(model: keras.Model) -> None:
+        if first is not None:
+            load_weights(model, str(first))
+        elif config.imagenet and config.network in LITE0_NETWORKS:
+            load_imagenet(model)
+
+    if kind == "torch":
+        from rtseg.models.torch_trainer import TorchTrainer
+
+        return TorchTrainer(builder(config.network), config, weights, prepare)
+    from rtseg.models.keras_trainer import KerasTrainer, use_devices
+
+    if options.devices is not None:
+        count = use_devices(None if options.devices == "all" else options.devices)
+        for phase in config.phases:
+            if phase.batch % count:
+                raise ModelError(
+                    f"a batch of {phase.batch} views does not divide over {count} devices",
+                    reason="BAD_CONFIG",
+                )
+    return KerasTrainer(builder(config.network), config, weights, prepare)
