@@ -9,12 +9,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from rtseg.realtime import environment
+
+Beside = Callable[[], AbstractContextManager[object]]
+"""Starts something that goes on while the command runs."""
 
 
 def machine() -> str:
@@ -65,22 +68,32 @@ def clip_or_generated(named: str | None) -> Iterator[Path]:
         yield made
 
 
-def run_loop(arguments: Sequence[str]) -> dict[str, Any]:
+def run_loop(
+    arguments: Sequence[str], *, cores: Sequence[int] | None = None, beside: Beside | None = None
+) -> dict[str, Any]:
     """Run ``rt-seg`` in a process of its own and return its profile.
+
+    Args:
+        arguments: of the command.
+        cores: on which cores it may run; None for all.
+        beside: called once the process has started, and its context left when it ends.
 
     Raises:
         SystemExit: the run failed; its error line is passed on.
     """
     with tempfile.TemporaryDirectory() as folder:
         profile = Path(folder) / "profile.json"
-        done = subprocess.run(
+        process = subprocess.Popen(
             [rt_seg(), *arguments, "--profile", str(profile), "-q"],
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
+            preexec_fn=None if cores is None else lambda: os.sched_setaffinity(0, cores),
         )
-        if done.returncode != 0:
-            raise SystemExit(f"rt-seg failed ({done.returncode}): {done.stderr.strip()[-500:]}")
+        with beside() if beside else nullcontext():
+            _, said = process.communicate()
+        if process.returncode != 0:
+            raise SystemExit(f"rt-seg failed ({process.returncode}): {said.strip()[-500:]}")
         loaded: dict[str, Any] = json.loads(profile.read_text(encoding="utf-8"))
         return loaded
 
