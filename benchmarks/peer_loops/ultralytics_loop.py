@@ -23,7 +23,7 @@ def bring_torchvision() -> None:
     segmentation uses none of them.
     """
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
