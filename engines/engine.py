@@ -50,6 +50,7 @@ class EngineProfile:
         requests: how many inferences may be in flight.
         threads: CPU threads of the engine, 0 where that does not apply.
         parallel: how many inferences the runtime computes at once; the others in flight wait.
+        quality: which quality was chosen and why, for people; empty where nobody chose.
     """
 
     backend: str
@@ -59,6 +60,7 @@ class EngineProfile:
     requests: int
     threads: int
     parallel: int = 1
+    quality: str = ""
 
 
 class Engine(ABC):
@@ -72,6 +74,9 @@ class Engine(ABC):
         >>> with open_engine() as engine:                              # doctest: +SKIP
         ...     labels = engine.infer(frames)
     """
+
+    quality = ""
+    """Which quality was chosen and why; whoever opened the engine may say so."""
 
     @property
     @abstractmethod

@@ -112,6 +112,7 @@ class OnnxRuntimeEngine(InflightEngine):
             requests=self._requests,
             threads=self._threads,
             parallel=self._parallel,
+            quality=self.quality,
         )
 
     def _compute(self, frame: U8, labels: U8) -> Outcome:

@@ -118,6 +118,7 @@ class OpenVinoEngine(InflightEngine):
             requests=self._requests,
             threads=self._threads,
             parallel=self._parallel,
+            quality=self.quality,
         )
 
     def _compute(self, frame: U8, labels: U8) -> Outcome:

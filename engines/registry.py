@@ -12,6 +12,12 @@ from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
 from rtseg.engines.inflight import Mode
 from rtseg.engines.openvino_runtime import load_openvino
+from rtseg.engines.quality import (
+    DEFAULT_QUALITY,
+    QUALITIES,
+    quality_points,
+    size_of_quality,
+)
 from rtseg.engines.shipped import choose_model, shipped_models
 
 _log = logging.getLogger(__name__)
@@ -27,6 +33,7 @@ class EngineOptions:
     mode: Mode = "throughput"
     size: tuple[int, int] | None = None
     cache_dir: Path | None = None
+    quality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,7 @@ def open_engine(
     mode: Mode = "throughput",
     size: tuple[int, int] | None = None,
     cache_dir: str | Path | None = None,
+    quality: str | None = None,
 ) -> Engine:
     """Open an engine; use it as a context manager, or close it.
 
@@ -147,6 +155,8 @@ def open_engine(
             files (several frames side by side).
         size: width and height in pixels, for a network that takes any.
         cache_dir: where compiled networks are kept; None for the user's cache.
+        quality: ``fast``, ``balanced`` or ``best``: in which of its sizes a shipped network is
+            taken; None takes ``balanced``, or ``size``.
 
     Raises:
         EngineError: the reason says which: no such file or network, no such runtime, a file
@@ -160,6 +170,7 @@ def open_engine(
     candidates = _candidates(backend, device)
     if path is not None:
         _refuse_plan(Path(path).expanduser())
+    _check_quality(quality, path, size)
     options = EngineOptions(
         precision=None if precision == "auto" else precision,
         threads=threads,
@@ -167,6 +178,7 @@ def open_engine(
         mode=mode,
         size=size,
         cache_dir=None if cache_dir is None else Path(cache_dir).expanduser(),
+        quality=quality,
     )
     missing: list[str] = []
     refused: EngineError | None = None
@@ -277,10 +289,27 @@ def _builder_status(backend: Backend) -> BackendStatus:
 def _file(path: str | Path | None, model: str, backend: Backend, options: EngineOptions) -> Path:
     if path is not None:
         return Path(path).expanduser()
+    size = options.size
+    points = quality_points(model)
+    if size is None and (points or options.quality):
+        size = size_of_quality(points, model, options.quality or DEFAULT_QUALITY)
     return choose_model(
-        shipped_models(),
-        model,
-        options.precision,
-        options.size,
-        prefer_int8=backend.prefers_int8,
+        shipped_models(), model, options.precision, size, prefer_int8=backend.prefers_int8
     ).path
+
+
+def _check_quality(
+    quality: str | None, path: str | Path | None, size: tuple[int, int] | None
+) -> None:
+    if quality is None:
+        return
+    if quality not in QUALITIES:
+        raise EngineError(
+            f"unknown quality {quality!r}. Allowed: {', '.join(QUALITIES)}", reason="BAD_INPUT"
+        )
+    if path is not None or size is not None:
+        what = f"the engine file {path}" if path is not None else "a size"
+        raise EngineError(
+            f"quality chooses among a shipped network's sizes. Received: {quality} and {what}",
+            reason="BAD_INPUT",
+        )

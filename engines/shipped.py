@@ -60,7 +60,7 @@ def choose_model(
         name: the network.
         precision: what it shall be computed in; BF16 comes from the FP32 file, as does FP16
             where there is no file of its own. None: INT8 where there is such a file.
-        size: width and height; None takes the largest.
+        size: width and height; None takes the largest that comes in this precision.
         prefer_int8: False for a runtime that is slow with INT8; then None means FP32.
 
     Raises:
@@ -73,15 +73,6 @@ def choose_model(
             f"unknown model {name!r}. Available: {', '.join(known) or 'none in this installation'}",
             reason="NOT_FOUND",
         )
-    sizes = sorted({(model.width, model.height) for model in named}, key=lambda s: s[0] * s[1])
-    chosen = sizes[-1] if size is None else size
-    if chosen not in sizes:
-        raise EngineError(
-            f"{name} comes in {', '.join(f'{w}x{h}' for w, h in sizes)} (width x height). "
-            f"Received: {chosen[0]}x{chosen[1]}",
-            reason="ENGINE_MISMATCH",
-        )
-    files = {m.precision: m for m in named if (m.width, m.height) == chosen}
     if precision in (None, "auto"):
         wanted: tuple[str, ...] = (
             ("int8", "fp32", "fp16") if prefer_int8 else ("fp32", "fp16", "int8")
@@ -89,6 +80,20 @@ def choose_model(
     else:
         assert precision is not None
         wanted = {"bf16": ("fp32",), "fp16": ("fp16", "fp32")}.get(precision, (precision,))
+    sizes = sorted({(model.width, model.height) for model in named}, key=lambda s: s[0] * s[1])
+    usable = [
+        (model.width, model.height)
+        for model in sorted(named, key=lambda m: m.width * m.height)
+        if model.precision in wanted
+    ]
+    chosen = (usable or sizes)[-1] if size is None else size
+    if chosen not in sizes:
+        raise EngineError(
+            f"{name} comes in {', '.join(f'{w}x{h}' for w, h in sizes)} (width x height). "
+            f"Received: {chosen[0]}x{chosen[1]}",
+            reason="ENGINE_MISMATCH",
+        )
+    files = {m.precision: m for m in named if (m.width, m.height) == chosen}
     for candidate in wanted:
         if candidate in files:
             return files[candidate]
