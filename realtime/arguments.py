@@ -170,6 +170,29 @@ def _add_view(parser: Parser) -> None:
         default=None,
         help="rate, latency, drops in the picture (default: in a window)",
     )
+    group.add_argument(
+        "--redact",
+        metavar="A,B",
+        help="cover these classes, such as person,rider, in every output; sound and subtitles "
+        "stay unless --no-audio is given",
+    )
+    group.add_argument(
+        "--redact-style",
+        choices=("pixelate", "blur", "fill"),
+        help="how (default: pixelate; fill leaves nothing but the outline)",
+    )
+    group.add_argument(
+        "--redact-margin",
+        type=number(float, 0, 0.25),
+        metavar="0..0.25",
+        help="growth of what is covered, as a share of the frame's shorter side (default: 0.04)",
+    )
+    group.add_argument(
+        "--redact-hold",
+        type=number(float, 0, 10),
+        metavar="S",
+        help="seconds that what was covered stays so when it is not found again (default: 0.5)",
+    )
 
 
 def _add_flow(parser: Parser) -> None:
@@ -210,29 +233,6 @@ def _add_flow(parser: Parser) -> None:
         "--reconnect",
         type=reconnect,
         metavar="N|forever",
-    group.add_argument(
-        "--redact",
-        metavar="A,B",
-        help="cover these classes, such as person,rider, in every output; sound and subtitles "
-        "stay unless --no-audio is given",
-    )
-    group.add_argument(
-        "--redact-style",
-        choices=("pixelate", "blur", "fill"),
-        help="how (default: pixelate; fill leaves nothing but the outline)",
-    )
-    group.add_argument(
-        "--redact-margin",
-        type=number(float, 0, 0.25),
-        metavar="0..0.25",
-        help="growth of what is covered, as a share of the frame's shorter side (default: 0.04)",
-    )
-    group.add_argument(
-        "--redact-hold",
-        type=number(float, 0, 10),
-        metavar="S",
-        help="seconds that what was covered stays so when it is not found again (default: 0.5)",
-    )
         help="tries in a row for a stream or camera that was lost; 0: its loss is the end "
         "(default: forever)",
     )

@@ -84,6 +84,7 @@ def run_session(options: argparse.Namespace) -> int:
             renderer = Renderer(classes, view, controls)
             web = WebOptions(token=web_token(options.web_token), profiler=profiler, classes=classes)
             sinks = _open_sinks(options, sink_texts, controls, web)
+            remind_of_sound(options, source.info)
             pipeline = Pipeline(
                 source,
                 engine,
