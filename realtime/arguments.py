@@ -19,11 +19,12 @@ examples:
   rt-seg drive.mp4 seg.mp4 --view side-by-side --legend
   rt-seg --source rtsp://host/stream --out window --hud --out seg.mkv
   rt-seg --source 'frames/*.png' --labels-out ids/ class ids, one PNG a frame
+  rt-seg --source rtsp://door/live --source camera0 --out window --layout grid
   rt-seg drive.mp4 shared.mp4 --view input --redact person,rider --no-audio
 
 sources:  0, camera0, /dev/video0, v4l2:///dev/video0; rtsp:// rtsps:// rtmp:// http(s)://
           udp:// tcp:// srt://; a file; a directory, quoted glob or frame_%06d.png; - for
-          stdin; screen, screen:1; testsrc, lavfi:GRAPH
+          stdin; screen, screen:1; testsrc, lavfi:GRAPH; a list: FILE.txt, FILE.streams
 outputs:  seg.mp4 .mkv .mov; a directory; frame_%06d.png; window; null; web,
           web:PORT, http://HOST:PORT (live page)
 keys:     q or Esc quit, space pause, . step, Tab view, h HUD, l legend, + and - alpha,
@@ -84,7 +85,7 @@ def build_parser() -> Parser:
     """Return the parser of ``rt-seg``."""
     parser = Parser(
         prog="rt-seg",
-        usage="rt-seg --source S [--out O]... [options], or rt-seg S [O] [options]",
+        usage="rt-seg --source S... [--out O]... [options], or rt-seg S [O] [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -103,7 +104,12 @@ def build_parser() -> Parser:
 
 def _add_input(parser: Parser) -> None:
     group = parser.add_argument_group("input and output")
-    group.add_argument("--source", metavar="S", help="what to segment")
+    group.add_argument(
+        "--source",
+        action="append",
+        metavar="S",
+        help="what to segment; repeatable, and a .txt or .streams file lists several",
+    )
     group.add_argument(
         "--out", action="append", default=[], metavar="O", help="where it goes; repeatable"
     )
@@ -112,6 +118,12 @@ def _add_input(parser: Parser) -> None:
         metavar="TOKEN",
         help="what visitors of --out web must know; made and printed where other machines can "
         "reach the page (also taken from RTSEG_WEB_TOKEN)",
+    )
+    group.add_argument(
+        "--layout",
+        choices=("grid", "separate"),
+        help="of several sources: all in one picture, or files of its own for each in a "
+        "directory (default: separate for --out DIR, otherwise grid)",
     )
     group.add_argument(
         "--labels-out", metavar="DIR|FILE.mkv", help="class ids without loss: PNGs or gray video"

@@ -12,6 +12,7 @@ from itertools import pairwise
 from rtseg.engines.errors import EngineError
 from rtseg.realtime.arguments import build_parser
 from rtseg.realtime.errors import RealtimeError, UsageError
+from rtseg.realtime.sources.naming import shown
 
 INTERRUPTED = 130
 
@@ -99,10 +100,12 @@ def _take_positionals(options: argparse.Namespace) -> None:
     """Let ``rt-seg S [O]`` mean ``--source S --out O``."""
     words: list[str] = options.positional
     if options.source is not None and words:
-        raise UsageError(f"the source was named twice. Received: {options.source} and {words[0]}")
+        typed = f"{shown(options.source[0])} and {shown(words[0])}"
+        raise UsageError(f"one source as a plain word, or --source for each. Received: {typed}")
     if len(words) > 2:
-        raise UsageError(f"one source and one output at most. Received: {' '.join(words)}")
+        received = " ".join(map(shown, words))
+        raise UsageError(f"one source and one output at most. Received: {received}")
     if words:
-        options.source = words[0]
+        options.source = [words[0]]
     if len(words) == 2:
         options.out = [words[1], *options.out]

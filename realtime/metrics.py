@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from socketserver import ThreadingMixIn
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from rtseg.realtime.environment import own_version
 from rtseg.realtime.errors import RealtimeError
-from rtseg.realtime.profile import LatencyHistogram, Profiler
+from rtseg.realtime.profile import END_OF_INPUT, LatencyHistogram, Profiler
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -36,26 +36,29 @@ class MetricsServer:
     """Serves ``/metrics``, ``/healthz`` and ``/readyz`` on 127.0.0.1; a context manager.
 
     ``/metrics`` is Prometheus' text (or OpenMetrics, for who asks for it), made anew for each
-    request from the profiler, so that frames cost nothing more. ``/healthz`` answers while the
+    request from the profilers, so that frames cost nothing more. ``/healthz`` answers while the
     process lives. ``/readyz`` is 200 while frames flow: the source gave one and one came out
-    within the last ``stale_s`` seconds; otherwise 503, with the reason.
+    within the last ``stale_s`` seconds; otherwise 503, with the reason. Of several sources, all
+    that have not come to their end must be so.
 
     Args:
         port: TCP port from 1 to 65535; 0 takes a free one, see :attr:`port`.
-        profiler: the run's clocks and counters.
+        profilers: the clocks and counters of each source, by name: the label ``source``.
         stale_s: seconds without a frame until the run counts as not ready.
 
     Raises:
         RealtimeError: the port is in use (``BUSY``) or not permitted.
     """
 
-    def __init__(self, port: int, profiler: Profiler, *, stale_s: float = 10.0) -> None:
+    def __init__(
+        self, port: int, profilers: Mapping[str, Profiler], *, stale_s: float = 10.0
+    ) -> None:
         from prometheus_client import CollectorRegistry, make_wsgi_app
 
-        self._profiler = profiler
+        self._profilers = dict(profilers)
         self._stale_s = stale_s
         registry = CollectorRegistry()
-        registry.register(_Collector(profiler))
+        registry.register(_Collector(self._profilers))
         self._metrics = make_wsgi_app(registry)
         try:
             self._server = make_server(HOST, port, self._answer, _Server, _QuietHandler)
@@ -107,8 +110,17 @@ class MetricsServer:
 
     def _not_ready(self) -> str | None:
         """Return why the run is not ready, or None when it is."""
-        in_age_s = self._profiler.last_frame_age_s()
-        out_age_s = self._profiler.last_output_age_s()
+        for name, profiler in self._profilers.items():
+            why = self._why_not(profiler)
+            if why is not None:
+                return why if len(self._profilers) == 1 else f"{name}: {why}"
+        return None
+
+    def _why_not(self, profiler: Profiler) -> str | None:
+        if profiler.ended is not None:
+            return None if profiler.ended == END_OF_INPUT else f"it ended: {profiler.ended}"
+        in_age_s = profiler.last_frame_age_s()
+        out_age_s = profiler.last_output_age_s()
         if in_age_s is None or out_age_s is None:
             return "no frame yet"
         if in_age_s > self._stale_s:
@@ -130,10 +142,10 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 class _Collector:
-    """Reads the profiler when Prometheus asks."""
+    """Reads the profilers when Prometheus asks."""
 
-    def __init__(self, profiler: Profiler) -> None:
-        self._profiler = profiler
+    def __init__(self, profilers: Mapping[str, Profiler]) -> None:
+        self._profilers = profilers
 
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.metrics_core import (
@@ -143,42 +155,56 @@ class _Collector:
             InfoMetricFamily,
         )
 
-        profiler = self._profiler
+        sources = self._profilers.items()
         yield InfoMetricFamily("rtseg", "The program.", value={"version": own_version()})
-        for name, text, value in (
-            ("rtseg_frames_in", "Frames that the source handed over.", profiler.frames_in),
-            ("rtseg_frames_out", "Frames that reached the outputs.", profiler.frames_out),
-            ("rtseg_reconnects", "Times a lost source came back.", profiler.reconnects),
-            ("rtseg_stalls", "Times a source gave nothing for too long.", profiler.stalls),
+        for counter, text in (
+            ("frames_in", "Frames that the source handed over."),
+            ("frames_out", "Frames that reached the outputs."),
+            ("reconnects", "Times a lost source came back."),
+            ("stalls", "Times a source gave nothing for too long."),
         ):
-            yield CounterMetricFamily(name, text, value=value)
+            family = CounterMetricFamily(f"rtseg_{counter}", text, labels=["source"])
+            for source, profiler in sources:
+                family.add_metric([source], getattr(profiler, counter))
+            yield family
         dropped = CounterMetricFamily(
-            "rtseg_frames_dropped", "Frames that did not come out, by reason.", labels=["reason"]
+            "rtseg_frames_dropped",
+            "Frames that did not come out, by reason.",
+            labels=["source", "reason"],
         )
-        for reason, count in sorted(profiler.dropped.items()):
-            dropped.add_metric([reason], count)
+        for source, profiler in sources:
+            for reason, count in sorted(profiler.dropped.items()):
+                dropped.add_metric([source, reason], count)
         yield dropped
         stages = HistogramMetricFamily(
-            "rtseg_stage_seconds", "Time of a frame in each stage.", labels=["stage"]
+            "rtseg_stage_seconds", "Time of a frame in each stage.", labels=["source", "stage"]
         )
-        for stage, histogram in profiler.histograms().items():
-            if histogram.count:
-                stages.add_metric([stage], _buckets(histogram), histogram.total_ms / 1e3)
+        for source, profiler in sources:
+            for stage, histogram in profiler.histograms().items():
+                if histogram.count:
+                    total_s = histogram.total_ms / 1e3
+                    stages.add_metric([source, stage], _buckets(histogram), total_s)
         yield stages
-        latency = profiler.latency_histogram()
-        yield HistogramMetricFamily(
+        latency = HistogramMetricFamily(
             "rtseg_latency_seconds",
             "From the decoder's hand-over until every output has the frame.",
-            buckets=_buckets(latency),
-            sum_value=latency.total_ms / 1e3,
+            labels=["source"],
         )
-        age_s = profiler.last_frame_age_s()
-        if age_s is not None:
-            yield GaugeMetricFamily(
-                "rtseg_last_frame_age_seconds",
-                "Time since the source handed its newest frame over.",
-                value=age_s,
-            )
+        for source, profiler in sources:
+            histogram = profiler.latency_histogram()
+            latency.add_metric([source], _buckets(histogram), histogram.total_ms / 1e3)
+        yield latency
+        ages = GaugeMetricFamily(
+            "rtseg_last_frame_age_seconds",
+            "Time since the source handed its newest frame over.",
+            labels=["source"],
+        )
+        for source, profiler in sources:
+            age_s = profiler.last_frame_age_s()
+            if age_s is not None:
+                ages.add_metric([source], age_s)
+        if ages.samples:
+            yield ages
 
 
 def _buckets(histogram: LatencyHistogram) -> list[tuple[str, float]]:

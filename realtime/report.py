@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rtseg.realtime import environment
 from rtseg.realtime.errors import SinkError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.profile import FrameRecord, Profiler, Summary
+from rtseg.realtime.sinks.sink import SinkSummary
 
 CLOCKS = (
     "decode: the decoder's work for the frame; preprocess: resize and conversion to the "
@@ -23,6 +25,37 @@ CLOCKS = (
     "until it is shown). Stages overlap: throughput is not one over their sum."
 )
 """What is inside each clock."""
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """What became of one of several sources; the fields are those of :class:`RunReport`."""
+
+    source: str
+    end: str
+    frames_in: int
+    frames_out: int
+    dropped: dict[str, int]
+    throughput_fps: float
+    latency: Summary
+    reconnects: int
+    stalls: int
+
+    @classmethod
+    def of(cls, name: str, end: str, profiler: Profiler) -> StreamReport:
+        """Put the figures of one source together."""
+        elapsed_s, frames_out = profiler.elapsed_s, profiler.frames_out
+        return cls(
+            source=name,
+            end=end,
+            frames_in=profiler.frames_in,
+            frames_out=frames_out,
+            dropped=profiler.dropped,
+            throughput_fps=frames_out / elapsed_s if elapsed_s else 0.0,
+            latency=profiler.latency(),
+            reconnects=profiler.reconnects,
+            stalls=profiler.stalls,
+        )
 
 
 @dataclass(frozen=True)
@@ -50,6 +83,9 @@ class RunReport:
         peak_memory_mib: highest resident memory, in MiB.
         warmup_runs: network runs before the first frame, left out of everything above.
         environment: processor, engine, versions.
+        outputs: what outputs say of themselves (the index of a recording's files, what a
+            receiver did not get).
+        streams: each of several sources; everything above is of all of them together.
         recent: the clocks of the last frames one by one.
     """
 
@@ -72,6 +108,8 @@ class RunReport:
     environment: dict[str, Any]
     reconnects: int = 0
     stalls: int = 0
+    outputs: list[SinkSummary] = field(default_factory=list)
+    streams: list[StreamReport] = field(default_factory=list)
     recent: list[FrameRecord] = field(default_factory=list)
 
     def to_json(self) -> str:
@@ -100,6 +138,9 @@ class RunReport:
             "(alone: rt-seg-engine bench)",
             f"memory      {self.peak_memory_mib:.0f} MiB at most",
             f"engine      {_engine_line(self.environment)}",
+            *([f"quality     {chosen}"] if (chosen := self.environment.get("quality")) else []),
+            *(_output_lines(output) for output in self.outputs),
+            *_stream_lines(self.streams),
             f"end         {self.end}",
             f"clocks      {CLOCKS}",
         ]
@@ -130,6 +171,7 @@ def build_report(
     end: str,
     cpu_s: float,
     in_flight: int,
+    outputs: Sequence[SinkSummary] = (),
 ) -> RunReport:
     """Put the figures of a run together.
 
@@ -141,6 +183,7 @@ def build_report(
         end: why the run ended.
         cpu_s: CPU seconds the process used during the run.
         in_flight: how many inferences the loop kept in flight.
+        outputs: what the outputs say of themselves.
     """
     stages = profiler.stages()
     elapsed_s = profiler.elapsed_s
@@ -177,11 +220,18 @@ def build_report(
             "threads": engine.threads,
             "network": spec.network,
             "input": f"{spec.width}x{spec.height}",
+            "quality": engine.quality,
             "source_size": f"{source.width}x{source.height}",
             "versions": environment.library_versions(),
         },
+        outputs=list(outputs),
         recent=profiler.recent(),
     )
+
+
+def _output_lines(output: SinkSummary) -> str:
+    head, *more = output.lines
+    return "\n".join([f"output      {output.name}: {head}", *(f"{'':<12}{line}" for line in more)])
 
 
 def _row(name: str, summary: Summary) -> str:
@@ -192,6 +242,25 @@ def _row(name: str, summary: Summary) -> str:
         f"{summary.p90_ms:>8.2f}{summary.p95_ms:>8.2f}{summary.p99_ms:>8.2f}"
         f"{summary.max_ms:>9.2f}"
     )
+
+
+def _stream_lines(streams: Sequence[StreamReport]) -> list[str]:
+    if not streams:
+        return []
+    width = max(6, *(len(stream.source) for stream in streams)) + 2
+    head = f"{'source':<{width}}{'in':>8}{'out':>8}{'dropped':>9}{'frames/s':>10}"
+    lines = ["", f"{head}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>9} ms  back  stalls  end"]
+    for stream in streams:
+        latency = stream.latency
+        drops = ", ".join(f"{count} {why}" for why, count in sorted(stream.dropped.items()))
+        lines.append(
+            f"{stream.source:<{width}}{stream.frames_in:>8}{stream.frames_out:>8}"
+            f"{sum(stream.dropped.values()):>9}{stream.throughput_fps:>10.1f}"
+            f"{latency.p50_ms:>8.1f}{latency.p95_ms:>8.1f}{latency.p99_ms:>8.1f}"
+            f"{latency.max_ms:>9.1f}   {stream.reconnects:>6}{stream.stalls:>8}  {stream.end}"
+            f"{f' (dropped: {drops})' if drops else ''}"
+        )
+    return [*lines, ""]
 
 
 def _engine_line(environment_: dict[str, Any]) -> str:

@@ -9,10 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
@@ -40,7 +40,8 @@ from rtseg.realtime.sinks.resolve import (
 )
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.sources.options import SourceOptions
-from rtseg.realtime.sources.resolve import open_source, parse_source
+from rtseg.realtime.sources.resolve import open_source
+from rtseg.realtime.sources.several import NamedSource, named_sources
 from rtseg.realtime.throttle import FlowOptions
 from rtseg.realtime.trace import Trace, TraceFile
 from rtseg.realtime.view import VIEWS, View, ViewOptions
@@ -66,24 +67,32 @@ def run_session(options: argparse.Namespace) -> int:
         EngineError: the engine failed.
     """
     set_up_logging(options.log_format, quiet=options.quiet, verbose=options.verbose)
-    with _Signals() as signals:
-        parse_source(options.source)  # what cannot be meant comes before anything else
-        flow = _flow_options(options)
-        _check_measure_options(options)
-        sink_texts = _sink_texts(options)
+    with Signals() as signals:
+        # What cannot be meant comes before anything else.
+        sources = named_sources(options.source)
+        if len(sources) > 1:
+            from rtseg.realtime.several import run_several
+
+            return run_several(options, sources, signals)
+        typed = sources[0].text
+        flow = flow_options(options)
+        check_measure_options(options)
+        texts = sink_texts(options)
         check_refine_options(options)
         profiler = Profiler()
         with (
-            _metrics_server(options, profiler),
-            open_source(options.source, _source_options(options)) as source,
-            _open_engine(options, source.info) as engine,
+            metrics_server(options, {sources[0].name: profiler}),
+            open_source(typed, source_options(options)) as source,
+            open_engine(options, source.info) as engine,
         ):
-            view = _view_options(options, engine, sink_texts)
-            controls = Controls(view, _switchable_views(view, sink_texts))
+            view = view_options(options, engine, texts)
+            controls = Controls(view, switchable_views(view, texts))
             classes = load_palette(options.palette, engine.spec.classes)
             renderer = Renderer(classes, view, controls)
             web = WebOptions(token=web_token(options.web_token), profiler=profiler, classes=classes)
-            sinks = _open_sinks(options, sink_texts, controls, web)
+            refuse_output_clashes(options, texts, sources)
+            wanted = sink_options(options, texts, controls, web)
+            sinks = _open_sinks(options, texts, wanted)
             remind_of_sound(options, source.info)
             pipeline = Pipeline(
                 source,
@@ -95,20 +104,27 @@ def run_session(options: argparse.Namespace) -> int:
                 profiler=profiler,
                 refiner=build_refiner(options, engine.spec.classes),
             )
-            with contextlib.closing(_open_trace(options)) as profiler.trace:
+            with contextlib.closing(open_trace(options)) as profiler.trace:
                 signals.pipeline = pipeline
                 return _Run(options, source, engine, renderer, controls, pipeline, signals).run()
 
 
-class _Signals:
+class Stoppable(Protocol):
+    """What a signal ends in order."""
+
+    def stop(self) -> None:
+        """Ask to end; safe in a signal handler."""
+
+
+class Signals:
     """Turns SIGINT and SIGTERM into an orderly end; a second one forces."""
 
     def __init__(self) -> None:
-        self.pipeline: Pipeline | None = None
+        self.pipeline: Stoppable | None = None
         self.code: int | None = None
         self._before: dict[int, object] = {}
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> Signals:
         with contextlib.suppress(ValueError):  # not in the main thread: no signals to mind
             for number in _SIGNAL_CODES:
                 self._before[number] = signal.signal(number, self._handle)
@@ -139,7 +155,7 @@ class _Run:
         renderer: Renderer,
         controls: Controls,
         pipeline: Pipeline,
-        signals: _Signals,
+        signals: Signals,
     ) -> None:
         self._options = options
         self._source = source
@@ -176,21 +192,15 @@ class _Run:
             self._close(end, cpu_seconds() - cpu_before_s)
         return self._signals.code or 0
 
-    @contextlib.contextmanager
-    def _progress(self) -> Iterator[ProgressLine | None]:
-        wanted = self._options.progress
-        if wanted is None:
-            wanted = sys.stderr.isatty() and not self._options.quiet
-        if not wanted:
-            yield None
-            return
-        with ProgressLine(
+    def _progress(self) -> contextlib.AbstractContextManager[ProgressLine | None]:
+        if not wants_progress(self._options):
+            return contextlib.nullcontext()
+        return ProgressLine(
             self._source.info,
             self._pipeline.profiler,
             total=self._expected_frames(),
             force=bool(self._options.progress),
-        ) as line:
-            yield line
+        )
 
     def _expected_frames(self) -> int | None:
         """Return how many frames the run will write, as far as it can be told."""
@@ -209,15 +219,8 @@ class _Run:
         if now_s < self._hud_due_s:
             return
         self._hud_due_s = now_s + HUD_S
-        profiler = self._pipeline.profiler
-        p50_ms, p95_ms = profiler.live_latency_ms()
-        self._renderer.hud_text = HudText.of(
-            fps=profiler.live_fps(),
-            latency_p50_ms=p50_ms,
-            latency_p95_ms=p95_ms,
-            dropped=sum(profiler.dropped.values()),
-            engine=self._engine.spec.network,
-            precision=self._profile.precision,
+        self._renderer.hud_text = hud_text(
+            self._pipeline.profiler, self._engine.spec.network, self._profile.precision
         )
 
     def _close(self, end: str, cpu_s: float) -> None:
@@ -230,34 +233,64 @@ class _Run:
             cpu_s=cpu_s,
             in_flight=self._pipeline.in_flight_limit,
         )
-        self._say(report)
-        if self._options.profile:
-            path = Path(self._options.profile)
-            write_report(self._page(report) if _is_html(path) else report.to_json(), path)
-
-    def _page(self, report: RunReport) -> str:
-        from rtseg.realtime.html_report import html_report
-
-        profiler = self._pipeline.profiler
-        return html_report(report, profiler.latency_histogram(), profiler.latency_over_time())
-
-    def _say(self, report: RunReport) -> None:
-        asked = self._options.profile is not None and not self._options.profile
-        if report.frames_out and (asked or not self._options.quiet):
-            if self._options.log_format == "json":
-                import json
-
-                fields = json.loads(report.to_json())
-                fields.pop("recent")
-                print(json.dumps({"level": "info", "report": fields}), file=sys.stderr)
-            else:
-                print(report.to_text(), file=sys.stderr)
-        dropped = sum(report.dropped.values())
-        if dropped and not self._options.quiet:
-            _log.info("%d of %d frames were dropped", dropped, report.frames_in)
+        finish_report(self._options, report, self._pipeline.profiler)
 
 
-def _check_measure_options(options: argparse.Namespace) -> None:
+def wants_progress(options: argparse.Namespace) -> bool:
+    """Return whether a progress line is to be drawn."""
+    if options.progress is None:
+        return sys.stderr.isatty() and not options.quiet
+    return bool(options.progress)
+
+
+def hud_text(profiler: Profiler, network: str, precision: str) -> HudText:
+    """Return what the HUD of a stream says now."""
+    p50_ms, p95_ms = profiler.live_latency_ms()
+    return HudText.of(
+        fps=profiler.live_fps(),
+        latency_p50_ms=p50_ms,
+        latency_p95_ms=p95_ms,
+        dropped=sum(profiler.dropped.values()),
+        engine=network,
+        precision=precision,
+    )
+
+
+def finish_report(options: argparse.Namespace, report: RunReport, profiler: Profiler) -> None:
+    """Say what the run did, and write ``--profile``.
+
+    Raises:
+        SinkError: the file cannot be written.
+    """
+    _say(options, report)
+    if options.profile:
+        path = Path(options.profile)
+        write_report(_page(report, profiler) if _is_html(path) else report.to_json(), path)
+
+
+def _page(report: RunReport, profiler: Profiler) -> str:
+    from rtseg.realtime.html_report import html_report
+
+    return html_report(report, profiler.latency_histogram(), profiler.latency_over_time())
+
+
+def _say(options: argparse.Namespace, report: RunReport) -> None:
+    asked = options.profile is not None and not options.profile
+    if report.frames_out and (asked or not options.quiet):
+        if options.log_format == "json":
+            import json
+
+            fields = json.loads(report.to_json())
+            fields.pop("recent")
+            print(json.dumps({"level": "info", "report": fields}), file=sys.stderr)
+        else:
+            print(report.to_text(), file=sys.stderr)
+    dropped = sum(report.dropped.values())
+    if dropped and not options.quiet:
+        _log.info("%d of %d frames were dropped", dropped, report.frames_in)
+
+
+def check_measure_options(options: argparse.Namespace) -> None:
     """Refuse names that are surely a slip: these files are replaced without asking.
 
     Raises:
@@ -275,21 +308,24 @@ def _is_html(path: Path) -> bool:
     return path.suffix.lower() == ".html"
 
 
-def _metrics_server(
-    options: argparse.Namespace, profiler: Profiler
+def metrics_server(
+    options: argparse.Namespace, profilers: Mapping[str, Profiler]
 ) -> contextlib.AbstractContextManager[object]:
+    """Return the server of ``--metrics-port``, or nothing to enter."""
     if options.metrics_port is None:
         return contextlib.nullcontext()
     from rtseg.realtime.metrics import MetricsServer
 
-    return MetricsServer(options.metrics_port, profiler, stale_s=options.timeout)
+    return MetricsServer(options.metrics_port, profilers, stale_s=options.timeout)
 
 
-def _open_trace(options: argparse.Namespace) -> Trace:
+def open_trace(options: argparse.Namespace) -> Trace:
+    """Return the trace of ``--trace``, or one that forgets."""
     return TraceFile(Path(options.trace)) if options.trace else Trace()
 
 
-def _source_options(options: argparse.Namespace) -> SourceOptions:
+def source_options(options: argparse.Namespace) -> SourceOptions:
+    """Return what the user asked of sources."""
     return SourceOptions(
         start_s=options.start,
         duration_s=options.duration,
@@ -304,7 +340,8 @@ def _source_options(options: argparse.Namespace) -> SourceOptions:
     )
 
 
-def _flow_options(options: argparse.Namespace) -> FlowOptions:
+def flow_options(options: argparse.Namespace) -> FlowOptions:
+    """Return how frames are to flow."""
     return FlowOptions(
         drop_policy=options.drop_policy,
         buffer=options.buffer,
@@ -315,7 +352,8 @@ def _flow_options(options: argparse.Namespace) -> FlowOptions:
     )
 
 
-def _open_engine(options: argparse.Namespace, info: SourceInfo) -> Engine:
+def open_engine(options: argparse.Namespace, info: SourceInfo) -> Engine:
+    """Return the engine asked for, or the best for a source."""
     from rtseg.engines.registry import open_engine
 
     return open_engine(
@@ -329,7 +367,8 @@ def _open_engine(options: argparse.Namespace, info: SourceInfo) -> Engine:
     )
 
 
-def _view_options(options: argparse.Namespace, engine: Engine, sinks: Sequence[str]) -> ViewOptions:
+def view_options(options: argparse.Namespace, engine: Engine, sinks: Sequence[str]) -> ViewOptions:
+    """Return how pictures are to look."""
     classes = engine.spec.classes
     return ViewOptions(
         view=options.view,
@@ -343,14 +382,14 @@ def _view_options(options: argparse.Namespace, engine: Engine, sinks: Sequence[s
     )
 
 
-def _switchable_views(view: ViewOptions, sinks: Sequence[str]) -> tuple[View, ...]:
+def switchable_views(view: ViewOptions, sinks: Sequence[str]) -> tuple[View, ...]:
     """Return the views a key may switch to: pictures in a file cannot change their size."""
     if all(text == "window" or is_web(text) for text in sinks):
         return VIEWS
     return tuple(v for v in VIEWS if (v == "side-by-side") == (view.view == "side-by-side"))
 
 
-def _sink_texts(options: argparse.Namespace) -> list[str]:
+def sink_texts(options: argparse.Namespace) -> list[str]:
     """Return the outputs for pictures; a window when nothing was asked for.
 
     Raises:
@@ -376,27 +415,38 @@ def _sink_texts(options: argparse.Namespace) -> list[str]:
     return ["window"]
 
 
-def _open_sinks(
+def sink_options(
     options: argparse.Namespace, texts: Sequence[str], controls: Controls, web: WebOptions
-) -> list[Sink]:
-    """Return every output that was asked for; files that exist are refused here."""
+) -> SinkOptions:
+    """Return what the user says about all outputs."""
     encode = EncodeOptions(
         codec=options.codec or EncodeOptions.codec,
         crf=options.crf,
         bitrate_bps=None if options.bitrate is None else parse_bitrate(options.bitrate),
         audio=not options.no_audio,
     )
-    wanted = SinkOptions(
+    return SinkOptions(
         encode=encode,
         overwrite=options.overwrite,
         label_ids="cityscapes" if options.label_ids == "cityscapes" else "trainids",
         controls=controls,
         web=web,
     )
+
+
+def refuse_output_clashes(
+    options: argparse.Namespace, texts: Sequence[str], sources: Sequence[NamedSource]
+) -> None:
+    """Refuse two outputs into one place, and an output over an input."""
     files = (options.labels_out, options.jsonl, options.profile, options.trace)
-    places = [*texts, *filter(None, files)]
-    source = parse_source(options.source)
-    refuse_clashes(places, [source.target] if source.kind in ("file", "images") else [])
+    inputs = [each.spec.target for each in sources if each.spec.kind in ("file", "images")]
+    refuse_clashes([*texts, *filter(None, files)], inputs)
+
+
+def _open_sinks(
+    options: argparse.Namespace, texts: Sequence[str], wanted: SinkOptions
+) -> list[Sink]:
+    """Return every output that was asked for; files that exist are refused here."""
     sinks = [open_sink(text, wanted) for text in texts]
     if options.labels_out:
         sinks.append(open_label_sink(options.labels_out, wanted))

@@ -16,7 +16,7 @@ from rtseg.realtime.delivery import Delivery, Job, SinkWorker
 from rtseg.realtime.frame import U8, Frame, Rendered, SourceInfo, now_ns
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.refine import Refiner, Seen
-from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkSummary
 from rtseg.realtime.slot import Closed, Slot, keep_packets
 from rtseg.realtime.sources.source import Source
 from rtseg.realtime.throttle import FlowOptions, Throttle
@@ -155,6 +155,10 @@ class Stream:
     def no_more(self) -> None:
         """Hear that no frame will come from the engine any more."""
         self._segmented.end()
+
+    def summaries(self) -> list[SinkSummary]:
+        """Return what the outputs say of themselves."""
+        return [said for sink in self._sinks if (said := sink.summary()) is not None]
 
     @property
     def alive(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,43 @@ def class_shares(labels: U8, classes: ClassTable) -> dict[str, float]:
     return dict(sorted(present, key=lambda entry: -entry[1]))
 
 
+class JsonlFile:
+    """A file of lines that several threads may write to. Each line is whole or not there.
+
+    Args:
+        path: the file.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        UsageError: the file exists and may not be overwritten (``EXISTS``).
+        SinkError: it cannot be created.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self._name = str(path)
+        self._file = OutputFile(path, overwrite=overwrite)
+        self._lock = threading.Lock()
+
+    def write(self, line: dict[str, object]) -> None:
+        """Write one line.
+
+        Raises:
+            SinkError: it cannot be written.
+        """
+        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        with self._lock:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                raise sink_error(error, self._name) from error
+            self._file.mark()
+
+    def close(self) -> None:
+        """Close the file after its last whole line. May be called more than once."""
+        with self._lock:
+            self._file.abandon()
+
+
 class JsonlSink(Sink):
     """Writes ``index``, ``pts_s``, ``classes`` (share of the pixels) and ``stages_ms``.
 
@@ -43,42 +81,50 @@ class JsonlSink(Sink):
     Args:
         path: the file.
         overwrite: whether an existing file may be replaced.
+        shared: the file, where several sources write into one; whoever made it closes it.
+        source: what ``source`` says in each line, where several sources write into one file.
     """
 
     wants_picture = False
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        shared: JsonlFile | None = None,
+        source: str | None = None,
+    ) -> None:
         self.name = str(path)
         self.path = Path(path)
         self._overwrite = overwrite
-        self._file: OutputFile | None = None
+        self._shared = shared
+        self._source = source
+        self._file: JsonlFile | None = None
         self._classes: ClassTable | None = None
 
     def open(self, context: SinkContext) -> None:
         """Create the file; see :meth:`Sink.open`."""
         refuse_input(self.path, context.source.name)
         self._classes = context.engine.classes
-        self._file = OutputFile(self.path, overwrite=self._overwrite)
+        self._file = self._shared or JsonlFile(self.path, overwrite=self._overwrite)
 
     def write(self, item: Rendered) -> None:
         """Write one line; see :meth:`Sink.write`."""
         if self._file is None or self._classes is None:
             raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
         shares = class_shares(item.labels, self._classes)
-        line = {
+        line: dict[str, object] = {} if self._source is None else {"source": self._source}
+        line |= {
             "index": item.frame.index,
             "pts_s": round(item.frame.pts_s, 6),
             "classes": {name: round(share, 6) for name, share in shares.items()},
             "stages_ms": {name: round(value, 3) for name, value in item.stages_ms.items()},
         }
-        try:
-            self._file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
-        except OSError as error:
-            raise sink_error(error, self.name) from error
-        self._file.mark()
+        self._file.write(line)
 
     def close(self) -> None:
         """Close the file after its last whole line; see :meth:`Sink.close`."""
-        if self._file is not None:
-            self._file.abandon()
-            self._file = None
+        if self._file is not None and self._shared is None:
+            self._file.close()
+        self._file = None

@@ -34,6 +34,21 @@ class SinkContext:
     sample_aspect_ratio_of_picture: bool = True
 
 
+@dataclass(frozen=True)
+class SinkSummary:
+    """What an output says of itself in the closing report.
+
+    Attributes:
+        name: the output's name, without any password.
+        lines: for people.
+        details: the same for machines; JSON's types only.
+    """
+
+    name: str
+    lines: tuple[str, ...]
+    details: dict[str, Any]
+
+
 class Sink(ABC):
     """Takes rendered frames in order; a context manager that finishes its output on exit.
 
@@ -75,6 +90,13 @@ class Sink(ABC):
 
     def write_packets(self, packets: tuple[av.Packet[Any], ...]) -> None:  # noqa: B027
         """Take the sound and subtitle packets that came after the last frame."""
+
+    def summary(self) -> SinkSummary | None:
+        """Return what the closing report shall say of this output, if anything.
+
+        Called from another thread, once the output is closed or given up.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

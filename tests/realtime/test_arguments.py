@@ -17,7 +17,7 @@ from rtseg.realtime.errors import UsageError
 def test_defaults() -> None:
     options = build_parser().parse(["--source", "drive.mp4"])
     assert (options.source, options.out, options.view, options.alpha) == (
-        "drive.mp4",
+        ["drive.mp4"],
         [],
         "overlay",
         0.5,
@@ -113,7 +113,7 @@ def test_any_text_is_a_number_or_an_error_line(text: str) -> None:
     [
         ([], "nothing to segment"),
         (["a.mp4", "b.mp4", "c.mp4"], "one source and one output at most"),
-        (["--source", "a.mp4", "b.mp4"], "named twice"),
+        (["--source", "a.mp4", "b.mp4"], "--source for each"),
         (["testsrc", "--headless", "--out", "window"], "exclude each other"),
     ],
 )

@@ -26,6 +26,9 @@ from rtseg.realtime.profile import LatencyHistogram, Profiler
 COMMAND = [sys.executable, "-c", "from rtseg.realtime.cli import command; command()"]
 
 
+SOURCE = "drive"
+
+
 def get(port: int, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
@@ -41,7 +44,8 @@ def scrape(port: int) -> dict[str, Metric]:
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
-def value(families: dict[str, Metric], name: str, **labels: str) -> float:
+def value(families: dict[str, Metric], name: str, source: str = SOURCE, **labels: str) -> float:
+    labels["source"] = source
     family = next(f for n, f in families.items() if name.startswith(n))
     found = [s.value for s in family.samples if s.name == name and s.labels == labels]
     assert len(found) == 1, (name, labels)
@@ -67,7 +71,7 @@ def profiler() -> Profiler:
 
 @pytest.fixture
 def server(profiler: Profiler) -> Iterator[MetricsServer]:
-    with MetricsServer(0, profiler, stale_s=60) as server:
+    with MetricsServer(0, {SOURCE: profiler}, stale_s=60) as server:
         yield server
 
 
@@ -125,7 +129,7 @@ def test_a_run_that_has_not_begun_is_alive_but_not_ready(
 
 
 def test_a_source_that_gives_nothing_is_not_ready(profiler: Profiler) -> None:
-    with MetricsServer(0, profiler, stale_s=0.2) as server:
+    with MetricsServer(0, {SOURCE: profiler}, stale_s=0.2) as server:
         frame_out(profiler, 0, 1.0)
         time.sleep(0.4)
         status, why = get(server.port, "/readyz")
@@ -145,7 +149,10 @@ def test_only_this_machine_is_served(server: MetricsServer) -> None:
 
 def test_a_client_that_says_nothing_holds_nobody(profiler: Profiler) -> None:
     before = threading.active_count()
-    with MetricsServer(0, profiler) as server, socket.create_connection(("127.0.0.1", server.port)):
+    with (
+        MetricsServer(0, {SOURCE: profiler}) as server,
+        socket.create_connection(("127.0.0.1", server.port)),
+    ):
         scrape(server.port)
     assert not [t for t in threading.enumerate() if t.name == "rtseg-metrics"]
     assert threading.active_count() <= before + 1  # the silent client's, which does not count
@@ -155,7 +162,7 @@ def test_a_port_in_use_is_one_line(
     server: MetricsServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(RealtimeError) as caught:
-        MetricsServer(server.port, Profiler())
+        MetricsServer(server.port, {})
     assert caught.value.reason == "BUSY"
     words = ["--source", "testsrc", "--out", "null", "--metrics-port", str(server.port)]
     assert main(words) == 1
@@ -186,12 +193,12 @@ def test_a_real_run_is_scraped(tmp_path: Path) -> None:
                 ready = get(port, "/readyz")[0] == 200
             except OSError:
                 continue
-        first = value(scrape(port), "rtseg_frames_out_total")
-        while value(families := scrape(port), "rtseg_frames_out_total") <= first:
+        first = value(scrape(port), "rtseg_frames_out_total", "testsrc")
+        while value(families := scrape(port), "rtseg_frames_out_total", "testsrc") <= first:
             assert time.monotonic() < deadline_s
         for stage in ("decode", "preprocess", "infer", "encode"):
-            assert value(families, "rtseg_stage_seconds_count", stage=stage) > 0
-        assert value(families, "rtseg_frames_in_total") >= first
+            assert value(families, "rtseg_stage_seconds_count", "testsrc", stage=stage) > 0
+        assert value(families, "rtseg_frames_in_total", "testsrc") >= first
         process.terminate()
         _, said = process.communicate(timeout=60)
     finally:
