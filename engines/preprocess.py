@@ -43,7 +43,7 @@ def to_engine_input(frame: av.VideoFrame, height: int, width: int, *, out: U8 | 
         out: uint8 array of shape height x width x 3 to write into, or None for a new one.
 
     Returns:
-        uint8, height x width x 3, RGB; ``out`` where it was given.
+        uint8, height x width x 3, RGB, shared with nobody; ``out`` where it was given.
 
     Raises:
         EngineError: ``BAD_INPUT`` where the sizes or ``out`` are wrong or the pixel format
@@ -57,9 +57,7 @@ def to_engine_input(frame: av.VideoFrame, height: int, width: int, *, out: U8 | 
         raise EngineError(
             f"an engine's input is at least 1x1. Received: {height}x{width}", reason="BAD_INPUT"
         )
-    if out is None:
-        out = np.empty((height, width, 3), np.uint8)
-    elif out.dtype != np.uint8 or out.shape != (height, width, 3):
+    if out is not None and (out.dtype != np.uint8 or out.shape != (height, width, 3)):
         raise EngineError(
             f"out must be uint8 of shape {height} x {width} x 3. Received: {out.dtype} of shape "
             f"{' x '.join(str(n) for n in out.shape)}",
@@ -77,6 +75,10 @@ def to_engine_input(frame: av.VideoFrame, height: int, width: int, *, out: U8 | 
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
         :height, : width * 3
     ]
+    if out is None:
+        if rows.flags.c_contiguous and resized is not frame:
+            return rows.reshape(height, width, 3)  # swscale's own new picture, not copied
+        out = np.empty((height, width, 3), np.uint8)
     out.reshape(height, width * 3)[...] = rows
     return out
 

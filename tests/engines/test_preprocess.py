@@ -57,6 +57,18 @@ def test_same_size_keeps_an_rgb_array() -> None:
     np.testing.assert_array_equal(array_to_engine_input(image, 37, 53), image)
 
 
+@pytest.mark.parametrize("pixels", ["rgb24", "yuv420p"])
+@pytest.mark.parametrize("size", [(64, 64), (48, 72)])
+def test_what_comes_back_is_shared_with_nobody(pixels: str, size: tuple[int, int]) -> None:
+    image = np.full((64, 64, 3), 90, np.uint8)
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+    first, second = (to_engine_input(frame, *size) for _ in range(2))
+    first[:] = 7
+    assert (second > 80).all()
+    assert (to_engine_input(frame, *size) > 80).all()
+    assert (frame.to_ndarray(format="rgb24") > 80).all()
+
+
 def test_channel_order_is_red_green_blue() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     image[..., 0] = 200
