@@ -25,6 +25,7 @@ from rtseg.realtime.web.page import load_page
 from rtseg.realtime.web.pictures import to_png
 from rtseg.realtime.web.state import SAMPLE_S, RunState
 from rtseg.realtime.web.watchers import MOST_PAGES, STUCK_S, Watchers
+from rtseg.realtime.web.webrtc import MOST_SDP_BYTES, BadOffer, VideoFeed, has_webrtc
 
 POLL_S = 0.1
 """How often a page is told of a view that something else (the window's keys) has changed."""
@@ -67,6 +68,7 @@ class LivePage:
         self._pages = Watchers(MOST_PAGES)
         self._snapshots = asyncio.Semaphore(1)
         self._jpegs = JpegFeed(latest, self.watchers, executor)
+        self._webrtc = VideoFeed(latest, self.watchers, executor) if has_webrtc() else None
         self._page = load_page()
         self._changed = asyncio.Event()
         self._closing = asyncio.Event()
@@ -77,6 +79,7 @@ class LivePage:
                 Route("/stream.mjpg", self._stream),
                 Route("/snapshot.png", self._snapshot),
                 Route("/state.json", self._state_json),
+                Route("/webrtc", self._answer, methods=["POST"]),
                 WebSocketRoute("/ws", self._socket),
             ]
         )
@@ -86,6 +89,8 @@ class LivePage:
         self._closing.set()
         self._latest.close()
         self._wake()
+        if self._webrtc is not None:
+            await self._webrtc.close()
         self._sampler.cancel()
         await asyncio.gather(self._sampler, return_exceptions=True)
 
@@ -109,6 +114,27 @@ class LivePage:
     async def _stream(self, request: Request) -> Response:
         return MjpegResponse(self._jpegs, self.watchers)
 
+    async def _answer(self, request: Request) -> Response:
+        if self._webrtc is None:
+            return Response("WebRTC is not installed here\n", 501)
+        if self.watchers.full:
+            return Response("too many watch already\n", 503, {"retry-after": "10"})
+        offer = b""
+        async for part in request.stream():
+            offer += part
+            if len(offer) > MOST_SDP_BYTES:
+                return Response(f"an offer has at most {MOST_SDP_BYTES} bytes\n", 413)
+        own, client = request.scope.get("server"), request.client
+        if own is None or client is None:
+            return Response("WebRTC needs addresses\n", 501)
+        try:
+            answer = await self._webrtc.answer(
+                offer.decode("utf-8", "replace"), own[0], client.host
+            )
+        except BadOffer as error:
+            return Response(f"{error}\n", 400)
+        return Response(answer, media_type="application/sdp")
+
     async def _snapshot(self, request: Request) -> Response:
         item = self._latest.item
         if item is None or item.picture is None:
@@ -125,7 +151,10 @@ class LivePage:
 
     async def _state_json(self, request: Request) -> Response:
         history = list(self._state.history)
-        return JSONResponse({"about": self._state.about(), "history": history, **self._now()})
+        return JSONResponse({"about": self._about(), "history": history, **self._now()})
+
+    def _about(self) -> dict[str, Any]:
+        return {**self._state.about(), "webrtc": self._webrtc is not None}
 
     def _now(self) -> dict[str, Any]:
         watchers, item = self.watchers, self._latest.item
@@ -166,7 +195,7 @@ class LivePage:
 
     async def _tell(self, socket: WebSocket) -> None:
         history = list(self._state.history)
-        await self._send(socket, {"about": self._state.about(), "history": history, **self._now()})
+        await self._send(socket, {"about": self._about(), "history": history, **self._now()})
         told_view, told_s = self._state.view(), time.monotonic()
         while not self._closing.is_set():
             with contextlib.suppress(asyncio.TimeoutError):

@@ -35,10 +35,15 @@ class Watchers:
         self.sent = 0
         self.missed = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether no place is left."""
+        return self.count >= self._most
+
     @contextlib.contextmanager
     def seat(self) -> Iterator[bool]:
         """Take a place while the ``with`` block runs; False where none is left."""
-        if self.count >= self._most:
+        if self.full:
             yield False
             return
         self.count += 1

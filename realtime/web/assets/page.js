@@ -37,7 +37,7 @@ function connect() {
   socket.onclose = () => {
     if (wire.ended) return;
     showStatus('offline', 'no connection');
-    video.stop(true);
+    video.end();
     setTimeout(connect, wire.wait);
     wire.wait = Math.min(8000, wire.wait * 1.6);
   };
@@ -82,12 +82,12 @@ function begin(about, history) {
     button.onclick = () => toggleClass(id);
     return button;
   }));
-  video.failed = false;
   video.restart();
 }
 
 function showTransport() {
-  $('transport').value = video.running === 'webrtc' ? 'auto' : 'mjpeg';
+  $('transport').value = video.canWebrtc && video.wish === 'auto' ? 'auto' : 'mjpeg';
+  $('transport').dataset.shown = video.shown;
 }
 
 function showSize([width, height]) {
@@ -99,7 +99,9 @@ function showSize([width, height]) {
 function showView(view) {
   state.view = view;
   for (const button of $('views').children) button.setAttribute('aria-checked', String(button.dataset.view === view.view));
-  if (document.activeElement !== $('alpha') || !$('alpha').matches(':active')) $('alpha').value = view.alpha;
+  // What the visitor is just setting is not taken back by what the loop had before.
+  const setting = alpha.timer || Date.now() - alpha.sent < 400 || $('alpha').matches(':active');
+  if (!setting) $('alpha').value = view.alpha;
   $('alpha-value').textContent = (+$('alpha').value).toFixed(2);
   $('alpha').disabled = view.view === 'mask' || view.view === 'input';
   for (const name of ['hud', 'legend']) $(name).setAttribute('aria-pressed', String(view[name]));
@@ -237,11 +239,13 @@ function toast(text) {
   toasting = setTimeout(() => { $('toast').hidden = true; }, 2600);
 }
 
-let alphaDue = 0;
+const alpha = { sent: 0, timer: 0 }; // at most 16 a second, and the last one always
 $('alpha').oninput = () => {
-  $('alpha-value').textContent = (+$('alpha').value).toFixed(2);
-  if (alphaDue) return;
-  alphaDue = setTimeout(() => { alphaDue = 0; send({ alpha: +$('alpha').value }); }, 60);
+  const value = +$('alpha').value;
+  $('alpha-value').textContent = value.toFixed(2);
+  clearTimeout(alpha.timer);
+  const wait = Math.max(0, alpha.sent + 60 - Date.now());
+  alpha.timer = setTimeout(() => { alpha.sent = Date.now(); alpha.timer = 0; send({ alpha: value }); }, wait);
 };
 $('pause').onclick = () => send({ paused: !state.view?.paused });
 $('step').onclick = () => send({ key: '.' });

@@ -1,6 +1,6 @@
 // The video: WebRTC where both sides can, motion JPEG otherwise; none while nobody looks.
 
-const FIRST_FRAME_MS = 5000;
+const CONNECT_MS = 8000;
 
 class Video {
   constructor(image, video, onChange) {
@@ -8,30 +8,31 @@ class Video {
     this.video = video;
     this.onChange = onChange;
     this.wish = 'auto';
-    this.running = null; // 'webrtc' | 'mjpeg' | null
+    this.wanted = false;
+    this.shown = null; // 'webrtc' | 'mjpeg' | null
     this.canWebrtc = false;
-    this.failed = false; // WebRTC did not work here
     this.peer = null;
     this.timer = 0;
-    this.image.addEventListener('error', () => {
-      if (this.running === 'mjpeg') setTimeout(() => this.running === 'mjpeg' && this.startMjpeg(), 2000);
+    image.addEventListener('error', () => {
+      if (this.shown === 'mjpeg') setTimeout(() => this.shown === 'mjpeg' && this.showMjpeg(), 2000);
     });
+    for (const event of ['resize', 'loadeddata']) video.addEventListener(event, () => this.showWebrtc());
     document.addEventListener('visibilitychange', () => {
       if (document.hidden) this.stop(); else if (this.wanted) this.start();
     });
     addEventListener('pagehide', () => this.stop());
   }
 
+  // Motion JPEG is there at once; WebRTC takes over with its first picture, or never.
   start() {
     this.wanted = true;
-    if (document.hidden || this.running) return;
-    const webrtc = this.canWebrtc && !this.failed && this.wish !== 'mjpeg';
-    if (webrtc) this.startWebrtc(); else this.startMjpeg();
+    if (document.hidden || this.shown) return;
+    this.showMjpeg();
+    if (this.canWebrtc && this.wish !== 'mjpeg') this.connect();
   }
 
   choose(wish) {
     this.wish = wish;
-    this.failed = false;
     this.restart();
   }
 
@@ -42,37 +43,48 @@ class Video {
 
   end() {
     this.wanted = false;
-    this.stop(true);
+    this.stop();
   }
 
-  stop(keepPicture = false) {
+  stop() {
+    this.hangUp();
+    this.image.removeAttribute('src');
+    this.shown = null;
+  }
+
+  hangUp() {
     clearTimeout(this.timer);
-    this.running = null;
-    if (this.peer) {
-      this.peer.close();
-      this.peer = null;
-    }
-    if (!keepPicture) this.image.removeAttribute('src');
+    this.peer?.close();
+    this.peer = null;
   }
 
-  startMjpeg() {
-    this.running = 'mjpeg';
+  showMjpeg() {
+    this.shown = 'mjpeg';
     this.image.src = `stream.mjpg?${Date.now()}`;
     this.image.hidden = false;
     this.video.hidden = true;
     this.onChange();
   }
 
-  async startWebrtc() {
-    this.running = 'webrtc';
+  showWebrtc() {
+    if (!this.peer || this.shown !== 'mjpeg' || this.video.videoWidth < 16) return; // 2 x 2: no picture yet
+    clearTimeout(this.timer);
+    this.shown = 'webrtc';
+    this.video.hidden = false;
+    this.image.hidden = true;
+    this.image.removeAttribute('src');
     this.onChange();
+  }
+
+  async connect() {
     const peer = this.peer = new RTCPeerConnection();
-    const fail = () => {
+    const fail = (why) => {
       if (this.peer !== peer) return;
-      this.failed = true;
-      this.restart();
+      console.info('no WebRTC:', why);
+      this.hangUp();
+      if (this.shown === 'webrtc') this.showMjpeg();
     };
-    this.timer = setTimeout(fail, FIRST_FRAME_MS);
+    this.timer = setTimeout(fail, CONNECT_MS, 'no picture in time');
     peer.addTransceiver('video', { direction: 'recvonly' });
     peer.ontrack = (event) => {
       // Show each frame as it comes: a live picture has no use for a jitter buffer.
@@ -80,13 +92,8 @@ class Video {
       this.video.srcObject = new MediaStream([event.track]);
       this.video.play().catch(() => {});
     };
-    this.video.onloadeddata = () => {
-      clearTimeout(this.timer);
-      this.video.hidden = false;
-      this.image.hidden = true;
-    };
     peer.onconnectionstatechange = () => {
-      if (['failed', 'disconnected', 'closed'].includes(peer.connectionState)) fail();
+      if (['failed', 'disconnected', 'closed'].includes(peer.connectionState)) fail(peer.connectionState);
     };
     try {
       await peer.setLocalDescription(await peer.createOffer());
@@ -94,11 +101,11 @@ class Video {
       const answer = await fetch('webrtc', {
         method: 'POST', headers: { 'content-type': 'application/sdp' }, body: peer.localDescription.sdp,
       });
-      if (!answer.ok) throw new Error(await answer.text());
-      await peer.setRemoteDescription({ type: 'answer', sdp: await answer.text() });
+      const said = await answer.text();
+      if (!answer.ok) throw new Error(said);
+      await peer.setRemoteDescription({ type: 'answer', sdp: said });
     } catch (error) {
-      console.info('WebRTC:', error.message);
-      fail();
+      fail(error.message);
     }
   }
 }
