@@ -10,8 +10,8 @@ class EngineError(Exception):
         message: one line: what was received, and what is allowed.
         reason: stable word for logs and scripts: ``NOT_FOUND``, ``ENGINE_DAMAGED``,
             ``ENGINE_MISMATCH``, ``ENGINE_UNSUPPORTED``, ``ENGINE_CLOSED``,
-            ``PERMISSION_DENIED``, ``BACKEND_MISSING``, ``BAD_INPUT``, ``BAD_OUTPUT`` or
-            ``ENGINE_FAILED``.
+            ``PERMISSION_DENIED``, ``BACKEND_MISSING``, ``BAD_INPUT``, ``BAD_OUTPUT``,
+            ``NO_SPACE``, ``NO_MEMORY``, ``DEVICE_LOST`` or ``ENGINE_FAILED``.
     """
 
     def __init__(self, message: str, *, reason: str = "ENGINE_FAILED") -> None:

@@ -1,4 +1,4 @@
-"""Several inferences at once: what the CPU engines have in common."""
+"""Several inferences at once: what the engines have in common."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ Mode = Literal["latency", "throughput"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one frame's inference ended.
+    """How one inference ended.
 
     Attributes:
         infer_ms: wall clock of the computation alone, in milliseconds.
         logit_mean: mean of the logits; 0 where the network does not tell.
+        upload_ms: copying to a device, in milliseconds.
+        download_ms: copying from it, in milliseconds.
     """
 
     infer_ms: float
     logit_mean: float = 0.0
+    upload_ms: float = 0.0
+    download_ms: float = 0.0
 
 
 @dataclass
 class _Batch:
-    """What a handle carries: the labels to come, and one future a frame."""
+    """What a handle carries: the labels to come, and one future an inference."""
 
     owner: Engine
     labels: U8
@@ -43,7 +47,7 @@ class _Batch:
 
 
 class InflightEngine(Engine):
-    """An engine that computes frame by frame, several at a time.
+    """An engine that computes several inferences at a time, of one frame each by default.
 
     A CPU gains nothing from batches, so a batch is that many single frames in flight. A
     runtime writes each frame's labels into the caller's own array; its request is free for
@@ -58,11 +62,21 @@ class InflightEngine(Engine):
         requests: inferences in flight before ``submit`` waits.
         workers: threads that hand frames to the runtime.
         name: prefix of their names.
+        frames_at_once: frames that one inference may hold.
     """
 
-    def __init__(self, spec: EngineSpec, *, requests: int, workers: int, name: str) -> None:
+    def __init__(
+        self,
+        spec: EngineSpec,
+        *,
+        requests: int,
+        workers: int,
+        name: str,
+        frames_at_once: int = 1,
+    ) -> None:
         self._spec = spec
         self._requests = requests
+        self._frames_at_once = frames_at_once
         self._closed = False
         self._closing = threading.Lock()
         self._room = threading.BoundedSemaphore(requests)
@@ -80,7 +94,9 @@ class InflightEngine(Engine):
 
     @abstractmethod
     def _compute(self, frame: U8, labels: U8) -> Outcome:
-        """Compute one frame (1×H×W×3) into ``labels`` (1×H×W); called by several threads.
+        """Compute frames (N×H×W×3) into ``labels`` (N×H×W); called by several threads.
+
+        N is 1, or up to ``frames_at_once``.
 
         Raises:
             EngineError: the inference failed.
@@ -103,9 +119,10 @@ class InflightEngine(Engine):
         if not (frames.flags.c_contiguous and frames.flags.writeable):
             frames = np.array(frames, order="C")
         labels = np.empty((count, self._spec.height, self._spec.width), np.uint8)
+        step = self._frames_at_once
         pending = [
-            self._start(frames[index : index + 1], labels[index : index + 1])
-            for index in range(count)
+            self._start(frames[index : index + step], labels[index : index + step])
+            for index in range(0, count, step)
         ]
         return Handle(_Batch(self, labels, pending))
 
@@ -119,7 +136,11 @@ class InflightEngine(Engine):
             raise EngineError("the handle's result was taken already", reason="BAD_INPUT")
         batch.taken = True
         outcomes = [pending.result() for pending in batch.frames]
-        handle.timing = EngineTiming(infer_ms=sum(outcome.infer_ms for outcome in outcomes))
+        handle.timing = EngineTiming(
+            upload_ms=sum(outcome.upload_ms for outcome in outcomes),
+            infer_ms=sum(outcome.infer_ms for outcome in outcomes),
+            download_ms=sum(outcome.download_ms for outcome in outcomes),
+        )
         if not all(math.isfinite(outcome.logit_mean) for outcome in outcomes):
             raise EngineError(
                 f"{self._spec.network} put out numbers that are not finite (NaN or infinity): "

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
@@ -19,6 +20,9 @@ from rtseg.engines.quality import (
     size_of_quality,
 )
 from rtseg.engines.shipped import choose_model, shipped_models
+
+if TYPE_CHECKING:
+    from rtseg.engines.tensorrt import Runtime
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +37,7 @@ class EngineOptions:
     mode: Mode = "throughput"
     size: tuple[int, int] | None = None
     cache_dir: Path | None = None
+    gpu: int = 0
     quality: str | None = None
 
 
@@ -46,7 +51,7 @@ class Backend:
         distribution: the package that brings it.
         install: the command that installs it.
         devices: kinds of device it runs on.
-        open: opens a file, or None where this version has no such engine yet.
+        open: opens a file.
         prefers_int8: whether INT8 is its fastest precision.
     """
 
@@ -55,7 +60,7 @@ class Backend:
     distribution: str
     install: str
     devices: tuple[str, ...]
-    open: Callable[[Path, EngineOptions], Engine] | None
+    open: Callable[[Path, EngineOptions], Engine]
     prefers_int8: bool = True
 
 
@@ -101,6 +106,28 @@ def _open_onnxruntime(path: Path, options: EngineOptions) -> Engine:
     )
 
 
+def _open_tensorrt(path: Path, options: EngineOptions) -> Engine:
+    return _open_on_gpu("tensorrt", path, options)
+
+
+def _open_rtx(path: Path, options: EngineOptions) -> Engine:
+    return _open_on_gpu("rtx", path, options)
+
+
+def _open_on_gpu(runtime: Runtime, path: Path, options: EngineOptions) -> Engine:
+    from rtseg.engines.tensorrt_open import open_tensorrt
+
+    return open_tensorrt(
+        path,
+        runtime,
+        index=options.gpu,
+        precision=options.precision,
+        requests=options.requests,
+        size=options.size,
+        cache_dir=options.cache_dir,
+    )
+
+
 BACKENDS: tuple[Backend, ...] = (
     Backend("openvino", "openvino", "openvino", "pip install openvino", ("cpu",), _open_openvino),
     Backend(
@@ -112,14 +139,23 @@ BACKENDS: tuple[Backend, ...] = (
         _open_onnxruntime,
         prefers_int8=False,
     ),
-    Backend("tensorrt", "tensorrt", "tensorrt", "pip install rt-seg[tensorrt]", ("cuda",), None),
+    Backend(
+        "tensorrt",
+        "tensorrt",
+        "tensorrt",
+        "pip install rt-seg[tensorrt]",
+        ("cuda",),
+        _open_tensorrt,
+        prefers_int8=False,
+    ),
     Backend(
         "rtx",
         "tensorrt_rtx",
         "tensorrt-rtx-cu13-bindings",
         "pip install rt-seg[rtx]",
         ("cuda",),
-        None,
+        _open_rtx,
+        prefers_int8=False,
     ),
 )
 """Every backend, in the order in which ``auto`` tries them."""
@@ -130,7 +166,7 @@ def open_engine(
     *,
     model: str = "espnet-lite",
     backend: str = "auto",
-    device: str = "cpu",
+    device: str = "auto",
     precision: str | None = None,
     threads: int = 0,
     requests: int = 0,
@@ -145,9 +181,11 @@ def open_engine(
         path: an engine file, or any segmentation network as ``.onnx`` or OpenVINO ``.xml``;
             None takes the shipped network ``model``.
         model: name of a shipped network.
-        backend: ``openvino``, ``onnxruntime``, or ``auto``: the first that is installed and
-            can run the network.
-        device: ``cpu``.
+        backend: ``openvino``, ``onnxruntime``, ``tensorrt``, ``rtx``, or ``auto``: the first
+            that is installed and can run the network.
+        device: ``cpu``, ``cuda:N``, or ``auto``: what the backend runs on, the CPU where that
+            is ``auto``, too. ``cuda:N`` with the backend ``auto`` falls back to the CPU, with
+            a line in the log, where no GPU can be used.
         precision: ``fp32``, ``bf16``, ``fp16``, ``int8``, or None for the fastest there.
         threads: CPU threads of the network; 0 chooses from the machine's cores.
         requests: inferences in flight; 0 chooses.
@@ -167,9 +205,8 @@ def open_engine(
         >>> with open_engine() as engine:                              # doctest: +SKIP
         ...     labels = engine.infer(np.zeros((1, 512, 512, 3), np.uint8))
     """
+    backend = _backend_of(path, backend)
     candidates = _candidates(backend, device)
-    if path is not None:
-        _refuse_plan(Path(path).expanduser())
     _check_quality(quality, path, size)
     options = EngineOptions(
         precision=None if precision == "auto" else precision,
@@ -178,13 +215,14 @@ def open_engine(
         mode=mode,
         size=size,
         cache_dir=None if cache_dir is None else Path(cache_dir).expanduser(),
+        gpu=int(device.partition(":")[2] or 0),
         quality=quality,
     )
     missing: list[str] = []
     refused: EngineError | None = None
     for candidate in candidates:
         status = _status(candidate)
-        if not status.available or candidate.open is None:
+        if not status.available:
             missing.append(f"{status.name}: {status.reason}")
             continue
         file = _file(path, model, candidate, options)
@@ -215,20 +253,18 @@ def _candidates(backend: str, device: str) -> list[Backend]:
             f"unknown backend {backend!r}. Allowed: auto, {', '.join(names)}", reason="BAD_INPUT"
         )
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (kind == "cpu" and index) or not (index or "0").isdigit():
-        raise EngineError(f"unknown device {device!r}. Allowed: cpu, cuda:N", reason="BAD_INPUT")
-    chosen = [known for known in BACKENDS if backend in ("auto", known.name)]
-    if backend == "auto":
-        chosen = [known for known in chosen if kind in known.devices]
-    if all(known.open is None for known in chosen):
-        what = f"device {device}" if backend == "auto" else f"backend {backend}"
-        usable = [known.name for known in BACKENDS if known.open is not None]
+    if (
+        kind not in ("auto", "cpu", "cuda")
+        or (kind != "cuda" and index)
+        or not (index or "0").isdigit()
+    ):
         raise EngineError(
-            f"{what} is not in this version, which computes on the CPU. "
-            f"Allowed: --backend auto, {', '.join(usable)} with --device cpu",
-            reason="ENGINE_UNSUPPORTED",
+            f"unknown device {device!r}. Allowed: auto, cpu, cuda:N", reason="BAD_INPUT"
         )
-    if all(kind not in known.devices for known in chosen):
+    if backend == "auto":
+        return _first_choice("cpu" if kind == "auto" else kind, device)
+    chosen = [known for known in BACKENDS if known.name == backend]
+    if kind not in ("auto", *chosen[0].devices):
         raise EngineError(
             f"{backend} runs on {', '.join(chosen[0].devices)}. Received: device {device}",
             reason="ENGINE_UNSUPPORTED",
@@ -236,18 +272,33 @@ def _candidates(backend: str, device: str) -> list[Backend]:
     return chosen
 
 
-def _refuse_plan(path: Path) -> None:
-    """Raise for an engine file of a GPU, saying what it is and what runs instead."""
+def _first_choice(kind: str, device: str) -> list[Backend]:
+    """Return the backends of a kind of device, or the CPU's where no GPU can be used."""
+    chosen = [known for known in BACKENDS if kind in known.devices]
+    if kind == "cpu":
+        return chosen
+    states = [_status(known) for known in chosen]
+    if any(state.available for state in states):
+        return chosen
+    why = "; ".join(f"{state.name}: {state.reason}" for state in states)
+    _log.warning("%s cannot be used (%s); computing on the CPU", device, why)
+    return _first_choice("cpu", device)
+
+
+def _backend_of(path: str | Path | None, backend: str) -> str:
+    """Return the backend to use: that of an engine file for a GPU, where the file is one."""
     from rtseg.engines.planfile import is_plan_file, read_header
 
-    if is_plan_file(path):
-        built = read_header(path).identity
-        raise EngineError(
-            f"{path} is an engine of {built.backend} {built.runtime_version} for a GPU; this "
-            "version builds such files but runs on the CPU: name the ONNX file that it was built "
-            "from",
-            reason="ENGINE_UNSUPPORTED",
-        )
+    if path is None or not is_plan_file(Path(path).expanduser()):
+        return backend
+    built = read_header(Path(path).expanduser()).identity
+    if backend in ("auto", built.backend):
+        return built.backend
+    raise EngineError(
+        f"{path} is an engine of {built.backend} {built.runtime_version} for a GPU; name the ONNX "
+        f"file that it was built from. Received: backend {backend}",
+        reason="ENGINE_UNSUPPORTED",
+    )
 
 
 def _status(backend: Backend) -> BackendStatus:
@@ -256,8 +307,8 @@ def _status(backend: Backend) -> BackendStatus:
     except metadata.PackageNotFoundError:
         version = ""
     reason = ""
-    if backend.open is None:
-        return _builder_status(backend)
+    if "cuda" in backend.devices:
+        return _gpu_status(backend)
     try:
         if backend.runtime == "openvino":
             load_openvino()
@@ -269,21 +320,13 @@ def _status(backend: Backend) -> BackendStatus:
     return BackendStatus(backend.name, not reason, version, backend.devices, reason)
 
 
-def _builder_status(backend: Backend) -> BackendStatus:
-    """Describe a runtime that builds engines here, and runs none yet."""
-    from rtseg.engines.cuda import NoGpu, find_gpu
-    from rtseg.engines.tensorrt import load_runtime
+def _gpu_status(backend: Backend) -> BackendStatus:
+    from rtseg.engines.tensorrt_open import gpu_status
 
-    try:
-        version = str(load_runtime("rtx" if backend.name == "rtx" else "tensorrt").__version__)
-    except EngineError as error:
-        return BackendStatus(backend.name, False, "", backend.devices, str(error))
-    gpu = find_gpu()
-    driver = f"; {gpu.reason}" if isinstance(gpu, NoGpu) else ""
-    builds = backend.name == "rtx" or not driver
-    what = "builds engine files" if builds else "needs a GPU to build engine files"
-    reason = f"{what}, this version does not run them{driver}"
-    return BackendStatus(backend.name, False, version, backend.devices, reason, builds)
+    found = gpu_status("rtx" if backend.name == "rtx" else "tensorrt")
+    return BackendStatus(
+        backend.name, found.runs, found.version, backend.devices, found.reason, found.builds
+    )
 
 
 def _file(path: str | Path | None, model: str, backend: Backend, options: EngineOptions) -> Path:

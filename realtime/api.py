@@ -69,8 +69,8 @@ class Segmenter:
     Args:
         engine: an engine file or any ONNX segmentation network; None takes ``model``.
         model: name of a shipped network.
-        backend: ``auto``, ``openvino`` or ``onnxruntime``.
-        device: ``cpu`` or ``cuda:0``.
+        backend: ``auto``, ``openvino``, ``onnxruntime``, ``tensorrt`` or ``rtx``.
+        device: ``cpu``, ``cuda:0``, or ``auto``: the backend's, else the CPU.
         precision: ``fp32``, ``bf16``, ``fp16``, ``int8`` or None for the fastest there.
         threads: CPU threads of the engine; 0 chooses from the machine.
         view: how overlays look.
@@ -93,7 +93,7 @@ class Segmenter:
         *,
         model: str = "espnet-lite",
         backend: str = "auto",
-        device: str = "cpu",
+        device: str = "auto",
         precision: str | None = None,
         threads: int = 0,
         view: ViewOptions | None = None,

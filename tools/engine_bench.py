@@ -52,7 +52,7 @@ def add_bench_parser(commands: Any, shared: Parser) -> None:
         help="frames to run on; repeatable (default: noise, which is not what a camera sees)",
     )
     add("--backend", default="auto", help="auto, openvino, onnxruntime, tensorrt or rtx")
-    add("--device", help="cpu, or cuda:0 (default: what the backend has)")
+    add("--device", default="auto", help="cpu, or cuda:0 (default: the backend's)")
     add("--precision", choices=PRECISIONS)
     add("--mode", choices=("throughput", "latency"), default="throughput")
     add("--threads", type=count_from_zero, default=0, metavar="N", help="0: from the cores")
@@ -99,7 +99,7 @@ def bench(options: argparse.Namespace) -> None:
                 candidate.file,
                 model=options.model,
                 backend=candidate.backend,
-                device=_device(options.device, candidate.backend),
+                device=options.device,
                 precision=candidate.precision,
                 threads=options.threads,
                 requests=options.requests,
@@ -191,15 +191,6 @@ def _baseline(name: str | None, candidates: list[Candidate]) -> int:
             f"no engine is called {name!r}. Allowed: {', '.join(names)}", reason="BAD_INPUT"
         )
     return names.index(name)
-
-
-def _device(named: str | None, backend: str) -> str:
-    from rtseg.engines.registry import BACKENDS
-
-    if named:
-        return named
-    kinds = [kind for known in BACKENDS if known.name == backend for kind in known.devices]
-    return "cpu" if "cpu" in kinds or not kinds else f"{kinds[0]}:0"
 
 
 def _frames(data: list[Path], shown: int) -> str:

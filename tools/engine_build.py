@@ -31,7 +31,7 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         description="Quantise a network to INT8: one ONNX file with Q/DQ nodes that OpenVINO "
         "runs in INT8 on a CPU and TensorRT builds for a GPU. Or give it FP16 types, in which "
         "TensorRT computes. Or, with --backend, build TensorRT's engine of it, which is kept in "
-        "the cache and found again (this version builds GPU engines, it does not run them).",
+        "the cache and found again.",
     )
     parser.add_argument(
         "file", nargs="?", type=Path, help="FP32 ONNX network (default: the shipped --model)"

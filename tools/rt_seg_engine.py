@@ -154,7 +154,7 @@ def _list(options: argparse.Namespace) -> None:
     print("Runtimes")
     for backend in backends:
         state = f"{backend.version}, {', '.join(backend.devices)}" if backend.available else "no"
-        if backend.builds:
+        if backend.builds and not backend.available:
             state = f"{backend.version}, build only"
         print(f"  {backend.name:<13}{state}{': ' + backend.reason if backend.reason else ''}")
     print("Shipped networks")

@@ -88,11 +88,15 @@ def test_automatic_is_openvino(tmp_path: Path) -> None:
     ("options", "reason", "complaint"),
     [
         ({"backend": "caffe"}, "BAD_INPUT", "Allowed: auto, openvino, onnxruntime, tensorrt"),
-        ({"device": "tpu"}, "BAD_INPUT", "Allowed: cpu, cuda:N"),
-        ({"device": "cuda:x"}, "BAD_INPUT", "Allowed: cpu, cuda:N"),
-        ({"device": "cpu:1"}, "BAD_INPUT", "Allowed: cpu, cuda:N"),
-        ({"backend": "tensorrt"}, "ENGINE_UNSUPPORTED", "tensorrt is not in this version"),
-        ({"device": "cuda:0"}, "ENGINE_UNSUPPORTED", "cuda:0 is not in this version"),
+        ({"device": "tpu"}, "BAD_INPUT", "Allowed: auto, cpu, cuda:N"),
+        ({"device": "cuda:x"}, "BAD_INPUT", "Allowed: auto, cpu, cuda:N"),
+        ({"device": "cpu:1"}, "BAD_INPUT", "Allowed: auto, cpu, cuda:N"),
+        ({"device": "auto:1"}, "BAD_INPUT", "Allowed: auto, cpu, cuda:N"),
+        (
+            {"backend": "rtx", "device": "cpu"},
+            "ENGINE_UNSUPPORTED",
+            "rtx runs on cuda. Received: device cpu",
+        ),
         (
             {"backend": "openvino", "device": "cuda"},
             "ENGINE_UNSUPPORTED",

@@ -90,7 +90,7 @@ def test_bench_says_what_is_inside_the_clock(
         (["info", "absent.onnx"], "NOT_FOUND"),
         (["bench", "absent.onnx"], "NOT_FOUND"),
         (["bench", "--model", "absent"], "NOT_FOUND"),
-        (["bench", "--backend", "tensorrt"], "ENGINE_UNSUPPORTED"),
+        (["bench", "--backend", "openvino", "--device", "cuda:0"], "ENGINE_UNSUPPORTED"),
         (["bench", "--backend", "absent"], "BAD_INPUT"),
     ],
 )

@@ -1,0 +1,167 @@
+"""CUDA through PyCUDA; it cannot capture graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from rtseg.engines.cuda import Gpu
+from rtseg.engines.cuda_layer import OUT_OF_MEMORY, U8, device_error
+from rtseg.engines.errors import EngineError
+
+_LAUNCH_FAILED = 719
+_OTHER = 1
+
+
+class PyCuda:
+    """A GPU's primary context; see :class:`rtseg.engines.cuda_layer.Cuda`.
+
+    PyCUDA destroys streams and events with their objects, so they are kept by number here.
+
+    Args:
+        index: number of the GPU.
+        gpu: what the driver says of it.
+
+    Raises:
+        ImportError: the package is not installed, or was built for another driver.
+        EngineError: the driver refuses.
+    """
+
+    captures = False
+
+    def __init__(self, index: int, gpu: Gpu) -> None:
+        import pycuda
+        import pycuda.driver as driver
+
+        self._driver: Any = driver
+        self.gpu = gpu
+        self.package = f"pycuda {pycuda.VERSION_TEXT}"
+        self._kept: dict[int, Any] = {}
+        with self._named("init"):
+            driver.init()
+            # Unlike Device.make_context: the one that TensorRT's own calls use.
+            self._context: Any = driver.Device(index).retain_primary_context()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the GPU's primary context the calling thread's."""
+        if self._context is None:
+            raise EngineError("the GPU is closed", reason="ENGINE_CLOSED")
+        with self._named("push"):
+            self._context.push()
+        try:
+            yield
+        finally:
+            self._driver.Context.pop()
+
+    def allocate(self, count: int) -> int:
+        """Return the address of ``count`` bytes on the GPU."""
+        with self._named("mem_alloc"):
+            memory = self._driver.mem_alloc(count)
+        return self._keep(int(memory), memory)
+
+    def free(self, address: int) -> None:
+        """Give memory of the GPU back."""
+        with self._named("free"):
+            self._kept.pop(address).free()
+
+    def pin(self, count: int) -> U8:
+        """Return ``count`` bytes of the host that the GPU can copy by itself."""
+        with self._named("pagelocked_empty"):
+            array: U8 = self._driver.pagelocked_empty(count, np.uint8)
+        self._keep(array.ctypes.data, array)
+        return array
+
+    def unpin(self, array: U8) -> None:
+        """Give them back."""
+        with self._named("free"):
+            self._kept.pop(array.ctypes.data).base.free()
+
+    def stream(self) -> int:
+        """Return a new stream, which does not wait for the default one."""
+        with self._named("Stream"):
+            stream = self._driver.Stream(self._driver.stream_flags.NON_BLOCKING)
+        return self._keep(int(stream.handle), stream)
+
+    def end_stream(self, stream: int) -> None:
+        """Destroy a stream."""
+        self._kept.pop(stream, None)
+
+    def event(self) -> int:
+        """Return a new event."""
+        with self._named("Event"):
+            event = self._driver.Event(self._driver.event_flags.BLOCKING_SYNC)
+        return self._keep(id(event), event)
+
+    def end_event(self, event: int) -> None:
+        """Destroy an event."""
+        self._kept.pop(event, None)
+
+    def upload(self, address: int, array: U8, stream: int) -> None:
+        """Copy pinned bytes to the GPU when the stream gets there."""
+        with self._named("memcpy_htod_async"):
+            self._driver.memcpy_htod_async(address, array, self._kept[stream])
+
+    def download(self, array: U8, address: int, stream: int) -> None:
+        """Copy bytes of the GPU to pinned ones when the stream gets there."""
+        with self._named("memcpy_dtoh_async"):
+            self._driver.memcpy_dtoh_async(array, address, self._kept[stream])
+
+    def record(self, event: int, stream: int) -> None:
+        """Let an event happen when the stream gets there."""
+        with self._named("Event.record"):
+            self._kept[event].record(self._kept[stream])
+
+    def wait(self, event: int) -> None:
+        """Wait until an event has happened."""
+        with self._named("Event.synchronize"):
+            self._kept[event].synchronize()
+
+    def elapsed_ms(self, begin: int, end: int) -> float:
+        """Return the time between two events, in milliseconds."""
+        with self._named("Event.time_till"):
+            return float(self._kept[begin].time_till(self._kept[end]))
+
+    def capture(self, work: Callable[[], None], stream: int) -> int:
+        """Raise: PyCUDA has no graphs."""
+        raise EngineError("PyCUDA cannot capture a graph", reason="ENGINE_UNSUPPORTED")
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Raise: PyCUDA has no graphs."""
+        raise EngineError("PyCUDA cannot launch a graph", reason="ENGINE_UNSUPPORTED")
+
+    def end_graph(self, graph: int) -> None:
+        """Do nothing: there are none."""
+
+    def memory(self) -> tuple[int, int]:
+        """Return how many bytes of the GPU are free, and how many it has."""
+        with self._named("mem_get_info"):
+            free, total = self._driver.mem_get_info()
+        return int(free), int(total)
+
+    def close(self) -> None:
+        """Let the primary context go. May be called more than once."""
+        if self._context is not None:
+            self._kept.clear()
+            self._context.detach()
+            self._context = None
+
+    def _keep(self, number: int, thing: Any) -> int:
+        self._kept[number] = thing
+        return number
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """Turn the package's errors into ours."""
+        driver = self._driver
+        try:
+            yield
+        except driver.MemoryError as error:
+            raise device_error(what, OUT_OF_MEMORY, "out of memory") from error
+        except driver.LaunchError as error:
+            raise device_error(what, _LAUNCH_FAILED, str(error)) from error
+        except driver.Error as error:
+            raise device_error(what, _OTHER, " ".join(str(error).split())) from error

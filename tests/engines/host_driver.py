@@ -1,0 +1,151 @@
+"""A CUDA driver made for the tests, on the host: the real Python package runs on it.
+
+It keeps what a stream is given until an event is waited for, so that whoever reads too early
+reads the wrong bytes; it answers only threads that pushed the context; it counts what lives.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+SOURCE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef void (*Work)(void *);
+typedef struct Op { int kind; void *to; const void *from; size_t count; Work work; void *data;
+                    struct Op *next; } Op;
+typedef struct { Op *first, **last; int capturing; } Stream;
+typedef struct { Stream *stream; double ms; } Event;
+typedef struct { Op *first, **last; } Graph;
+enum { COPY, CALL, RECORD };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static long live[6]; /* memory, pinned, streams, events, graphs, contexts */
+static __thread int depth;
+static char failing[64];
+static int fail_code, launches;
+
+static void count(int what, int by) {
+  pthread_mutex_lock(&lock); live[what] += by; pthread_mutex_unlock(&lock); }
+long host_live(int what) { return live[what]; }
+int host_launches(void) { return launches; }
+void host_fail(const char *name, int code) { strncpy(failing, name, 63); fail_code = code; }
+#define CALLED(name) if (!strcmp(failing, #name) && fail_code) return fail_code; \
+                     if (depth < 1) return 201;
+
+static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1e3 + t.tv_nsec / 1e6; }
+static void append(Op ***last, Op op) { Op *one = malloc(sizeof op); *one = op; one->next = 0;
+  **last = one; *last = &one->next; }
+static void perform(Op *op) {
+  if (op->kind == COPY) memcpy(op->to, op->from, op->count);
+  if (op->kind == CALL) op->work(op->data);
+  if (op->kind == RECORD) ((Event *)op->to)->ms = now(); }
+static void flush(Stream *s) { while (s->first) { Op *op = s->first; perform(op);
+  s->first = op->next; if (!s->first) s->last = &s->first; free(op); } }
+
+int cuInit(unsigned flags) { return 0; }
+int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
+int cuDeviceGetCount(int *count) { *count = 1; return 0; }
+int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
+int cuDeviceGetName(char *name, int length, int device) {
+  strncpy(name, "Host GPU", length); return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+  *value = attribute == 75 ? 8 : attribute == 76 ? 9 : 0; return 0; }
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+  count(5, 1); *context = (void *)0x77; return 0; }
+int cuDevicePrimaryCtxRelease(int device) { count(5, -1); return 0; }
+int cuDevicePrimaryCtxRelease_v2(int device) { return cuDevicePrimaryCtxRelease(device); }
+int cuCtxPushCurrent(void *context) { depth++; return context == (void *)0x77 ? 0 : 201; }
+int cuCtxPopCurrent(void **context) { depth--; *context = (void *)0x77; return 0; }
+int cuMemAlloc(uint64_t *address, size_t size) { CALLED(cuMemAlloc)
+  count(0, 1); *address = (uint64_t)malloc(size); memset((void *)*address, 9, size); return 0; }
+int cuMemFree(uint64_t address) { CALLED(cuMemFree) count(0, -1); free((void *)address); return 0; }
+int cuMemHostAlloc(void **p, size_t size, unsigned flags) { CALLED(cuMemHostAlloc)
+  count(1, 1); *p = malloc(size); return 0; }
+int cuMemFreeHost(void *p) { CALLED(cuMemFreeHost) count(1, -1); free(p); return 0; }
+int cuMemGetInfo(size_t *free_, size_t *total) { CALLED(cuMemGetInfo)
+  *free_ = 1 << 20; *total = 1 << 30; return 0; }
+int cuStreamCreate(Stream **s, unsigned flags) { CALLED(cuStreamCreate)
+  count(2, 1); *s = calloc(1, sizeof **s); (*s)->last = &(*s)->first; return 0; }
+int cuStreamDestroy(Stream *s) { CALLED(cuStreamDestroy) flush(s);
+  count(2, -1); free(s); return 0; }
+int cuEventCreate(Event **e, unsigned flags) { CALLED(cuEventCreate)
+  count(3, 1); *e = calloc(1, sizeof **e); return 0; }
+int cuEventDestroy(Event *e) { CALLED(cuEventDestroy) count(3, -1); free(e); return 0; }
+int cuEventRecord(Event *e, Stream *s) { CALLED(cuEventRecord) e->stream = s;
+  append(&s->last, (Op){RECORD, e}); return 0; }
+int cuEventSynchronize(Event *e) { CALLED(cuEventSynchronize) flush(e->stream); return 0; }
+int cuEventElapsedTime(float *ms, Event *a, Event *b) { CALLED(cuEventElapsedTime)
+  *ms = (float)(b->ms - a->ms); return 0; }
+int cuMemcpyHtoDAsync(uint64_t to, const void *from, size_t n, Stream *s) {
+  CALLED(cuMemcpyHtoDAsync) append(&s->last, (Op){COPY, (void *)to, from, n}); return 0; }
+int cuMemcpyDtoHAsync(void *to, uint64_t from, size_t n, Stream *s) {
+  CALLED(cuMemcpyDtoHAsync) append(&s->last, (Op){COPY, to, (void *)from, n}); return 0; }
+int cuLaunchHostFunc(Stream *s, Work work, void *data) { CALLED(cuLaunchHostFunc)
+  append(&s->last, (Op){CALL, 0, 0, 0, work, data}); return 0; }
+int cuStreamBeginCapture(Stream *s, int mode) { CALLED(cuStreamBeginCapture)
+  flush(s); s->capturing = 1; return 0; }
+int cuStreamEndCapture(Stream *s, Graph **g) { CALLED(cuStreamEndCapture)
+  count(4, 1); *g = calloc(1, sizeof **g); (*g)->first = s->first;
+  s->first = 0; s->last = &s->first; s->capturing = 0; return 0; }
+int cuGraphInstantiateWithFlags(Graph **exec, Graph *g, unsigned long long flags) {
+  CALLED(cuGraphInstantiateWithFlags) count(4, 1); *exec = calloc(1, sizeof **exec); **exec = *g;
+  g->first = 0; return 0; }
+int cuGraphDestroy(Graph *g) { CALLED(cuGraphDestroy) count(4, -1); free(g); return 0; }
+int cuGraphExecDestroy(Graph *g) { CALLED(cuGraphExecDestroy) count(4, -1);
+  while (g->first) { Op *op = g->first; g->first = op->next; free(op); } free(g); return 0; }
+int cuGraphLaunch(Graph *g, Stream *s) { CALLED(cuGraphLaunch) launches++;
+  for (Op *op = g->first; op; op = op->next) append(&s->last, *op); return 0; }
+
+int cuGetProcAddress_v2(const char *name, void **address, int version, uint64_t flags,
+                        int *status) {
+  *address = dlsym(RTLD_DEFAULT, name);
+  if (!*address) { void *self = dlopen("libcuda.so.1", RTLD_LAZY); *address = dlsym(self, name); }
+  if (status) *status = *address ? 0 : 1;
+  return *address ? 0 : 500; }
+"""
+
+WHAT = ("memory", "pinned", "streams", "events", "graphs", "contexts")
+
+
+def build_driver(folder: Path) -> Path | None:
+    """Compile the driver as ``libcuda.so.1`` in a folder; None without a C compiler."""
+    if shutil.which("cc") is None:
+        return None
+    source, library = folder / "driver.c", folder / "libcuda.so.1"
+    source.write_text(SOURCE)
+    subprocess.run(
+        [
+            *("cc", "-shared", "-fPIC", "-O1", "-Wl,-soname,libcuda.so.1"),
+            *(str(source), "-o", str(library), "-ldl", "-lpthread"),
+        ],
+        check=True,
+    )
+    return library
+
+
+class HostDriver:
+    """The driver as it is loaded in this process."""
+
+    def __init__(self) -> None:
+        self.library = ctypes.CDLL("libcuda.so.1")
+        self.library.host_live.restype = ctypes.c_long
+        self.library.cuLaunchHostFunc.argtypes = [ctypes.c_void_p] * 3
+
+    def live(self) -> dict[str, int]:
+        """Return how many things of each kind were made and not given back."""
+        return {name: self.library.host_live(number) for number, name in enumerate(WHAT)}
+
+    def fail(self, name: str, code: int) -> None:
+        """Let a call fail with a code from now on; 0 ends that."""
+        self.library.host_fail(name.encode(), code)
