@@ -146,11 +146,13 @@ def _add_engine(parser: Parser) -> None:
     group.add_argument("--engine", metavar="FILE", help="an engine file, or any ONNX network")
     group.add_argument(
         "--backend",
-        choices=("auto", "openvino", "onnxruntime", "tensorrt"),
+        choices=("auto", "openvino", "onnxruntime", "tensorrt", "rtx"),
         default="auto",
         help="what runs it (default: the best that is there)",
     )
-    group.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda:0")
+    group.add_argument(
+        "--device", default="auto", metavar="D", help="cpu, or cuda:0 (default: the backend's)"
+    )
     group.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16", "int8"), help="default: the fastest there"
     )
