@@ -285,7 +285,7 @@ def open_network(
         config["INFERENCE_PRECISION_HINT"] = {"fp32": "f32"}.get(precision or "bf16", precision)
     compiled = core.compile_model(core.read_model(adapted.serialise()), "CPU", config)
     lanes = int(compiled.get_property("NUM_STREAMS"))
-    requests = [compiled.create_infer_request() for _ in range(lanes + 1)]
+    requests = [compiled.create_infer_request() for _ in range(lanes + 2)]
     assert FRAMES in compiled.inputs[0].get_names()
     spec = adapted.spec
     about = (

@@ -41,8 +41,9 @@ class OpenVinoEngine(InflightEngine):
         precision: None or ``auto`` takes BF16 where the processor computes in it (and
             leaves an INT8 file to itself), ``fp32``, ``bf16`` and ``fp16`` force one.
         threads: CPU threads; 0 leaves a quarter of the cores to the rest of the loop.
-        requests: inferences in flight, at least 2; 0 takes one more than the runtime
-            computes at once.
+        requests: inferences in flight, at least 2; 0 takes two more than the runtime
+            computes at once: one waits while another one's class ids are upsampled. A single
+            lane is for live video, where a frame that waits is late: there it is one more.
         mode: ``latency`` computes one frame with all threads, ``throughput`` several.
         size: width and height, for a network that takes any.
         cache_dir: where compiled networks are kept; None for the user's cache.
@@ -86,7 +87,7 @@ class OpenVinoEngine(InflightEngine):
             raise _cannot_compute(core, precision)
         lanes = max(1, int(compiled.get_property("NUM_STREAMS")))
         self._parallel = lanes
-        requests = max(2, requests) if requests else lanes + 1
+        requests = max(2, requests) if requests else lanes + (2 if lanes > 1 else 1)
         self.assumed = adapted.assumed
         self._threads = threads
         self._version = str(openvino.get_version()).split("-")[0]

@@ -57,6 +57,14 @@ def usable_cores() -> int:
 
 def peak_memory_mib() -> float:
     """Return the highest resident memory of this process so far, in MiB."""
+    try:
+        # ru_maxrss of a process starts at what the one that started it had; VmHWM at nothing.
+        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024.0
+    except (OSError, ValueError, IndexError):
+        pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from typing import Any
@@ -22,8 +23,23 @@ class Clock:
         """Print one JSON line for ``benchmarks/peers.py``."""
         seconds = time.perf_counter() - self._wall_s
         cpu_s = time.process_time() - self._cpu_s
-        figures = {"frames": frames, "fps": frames / seconds, "cpu_ms": 1e3 * cpu_s / frames}
+        figures = {
+            "frames": frames,
+            "fps": frames / seconds,
+            "cpu_ms": 1e3 * cpu_s / frames,
+            "memory_mib": peak_memory_mib(),
+        }
         print(json.dumps({**figures, **about}))
+
+
+def peak_memory_mib() -> float:
+    """Return the highest resident memory of this process so far, in MiB."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+            return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    except OSError:
+        divisor = 2**20 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / divisor
 
 
 def arguments() -> dict[str, Any]:
