@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
+from fractions import Fraction
 
 from rtseg.realtime.parser import Parser
 
@@ -21,6 +23,7 @@ examples:
   rt-seg --source 'frames/*.png' --labels-out ids/ class ids, one PNG a frame
   rt-seg --source rtsp://door/live --source camera0 --out window --layout grid
   rt-seg drive.mp4 shared.mp4 --view input --redact person,rider --no-audio
+  rt-seg --source camera0 --out '%Y%m%d-%H%M%S.mp4' --segment 1m --segment-files 120 -y
 
 sources:  0, camera0, /dev/video0, v4l2:///dev/video0; rtsp:// rtsps:// rtmp:// http(s)://
           udp:// tcp:// srt://; a file; a directory, quoted glob or frame_%06d.png; - for
@@ -81,6 +84,22 @@ def reconnect(text: str) -> int | None:
     raise argparse.ArgumentTypeError(f"forever, or a whole number from 0. Received: {text!r}")
 
 
+def seconds(text: str) -> Fraction:
+    """Return seconds from ``60``, ``60s``, ``10m``, ``1h`` or ``1:30:00``.
+
+    >>> seconds("10m"), seconds("1.5"), seconds("1:30")
+    (Fraction(600, 1), Fraction(3, 2), Fraction(90, 1))
+    """
+    plain = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|min|h)?", text.strip(), re.ASCII)
+    if plain:
+        factor = {"h": 3600, "m": 60, "min": 60}.get(plain[2] or "s", 1)
+        return Fraction(plain[1]) * factor
+    clock = re.fullmatch(r"(?:(\d{1,4}):)?([0-5]?\d):([0-5]\d)", text.strip(), re.ASCII)
+    if clock:
+        return Fraction(3600 * int(clock[1] or 0) + 60 * int(clock[2]) + int(clock[3]))
+    raise argparse.ArgumentTypeError(f"a time such as 60s, 10m, 1h or 90. Received: {text!r}")
+
+
 def build_parser() -> Parser:
     """Return the parser of ``rt-seg``."""
     parser = Parser(
@@ -124,6 +143,19 @@ def _add_input(parser: Parser) -> None:
         choices=("grid", "separate"),
         help="of several sources: all in one picture, or files of its own for each in a "
         "directory (default: separate for --out DIR, otherwise grid)",
+    )
+    group.add_argument(
+        "--segment",
+        type=seconds,
+        metavar="60s|10m",
+        help="cut video files into files of this length: seg_000.mp4, seg_001.mp4, ...; "
+        "--out takes %%03d and strftime patterns",
+    )
+    group.add_argument(
+        "--segment-files",
+        type=number(int, 2),
+        metavar="N",
+        help="keep the newest N of them, delete the oldest (default: all)",
     )
     group.add_argument(
         "--labels-out", metavar="DIR|FILE.mkv", help="class ids without loss: PNGs or gray video"

@@ -38,6 +38,7 @@ from rtseg.realtime.sinks.resolve import (
     parse_sink,
     refuse_clashes,
 )
+from rtseg.realtime.sinks.segments import segment_options
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
@@ -106,7 +107,8 @@ def run_session(options: argparse.Namespace) -> int:
             )
             with contextlib.closing(open_trace(options)) as profiler.trace:
                 signals.pipeline = pipeline
-                return _Run(options, source, engine, renderer, controls, pipeline, signals).run()
+                run = _Run(options, source, engine, renderer, controls, pipeline, signals, sinks)
+                return run.run()
 
 
 class Stoppable(Protocol):
@@ -156,8 +158,10 @@ class _Run:
         controls: Controls,
         pipeline: Pipeline,
         signals: Signals,
+        sinks: Sequence[Sink],
     ) -> None:
         self._options = options
+        self._sinks = sinks
         self._source = source
         self._engine = engine
         self._profile = engine.profile()
@@ -232,6 +236,7 @@ class _Run:
             end=end,
             cpu_s=cpu_s,
             in_flight=self._pipeline.in_flight_limit,
+            outputs=[said for sink in self._sinks if (said := sink.summary()) is not None],
         )
         finish_report(self._options, report, self._pipeline.profiler)
 
@@ -431,6 +436,7 @@ def sink_options(
         label_ids="cityscapes" if options.label_ids == "cityscapes" else "trainids",
         controls=controls,
         web=web,
+        segment=segment_options(options.segment, options.segment_files, texts),
     )
 
 

@@ -78,6 +78,11 @@ class OutputFile:
         """Whether the file is closed."""
         return self._descriptor < 0
 
+    @property
+    def end(self) -> int:
+        """How many bytes the file has."""
+        return self._end
+
     def write(self, data: bytes) -> int:
         """Write all of ``data`` or raise ``OSError``."""
         if self.failure is not None:

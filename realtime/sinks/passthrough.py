@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_START = Fraction(0)
 _KEPT_METADATA = ("language", "title", "handler_name")
 
 
@@ -56,26 +58,28 @@ class Passthrough:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def copy(self, packets: Iterable[Packet]) -> list[Packet]:
+    def copy(self, packets: Iterable[Packet], origin_s: Fraction = _START) -> list[Packet]:
         """Return copies of the packets whose streams are kept, ready to be muxed.
 
-        They are copies because muxing writes stream and time base into a packet, and other
-        outputs get the same packets.
+        ``origin_s`` is taken off their times, in seconds. They are copies because muxing writes
+        stream and time base into a packet, and other outputs get the same packets.
         """
         return [
-            _copied(packet, self._streams[packet.stream_index])
+            _copied(packet, self._streams[packet.stream_index], origin_s)
             for packet in packets
             if packet.stream_index in self._streams and packet.size > 0
         ]
 
 
-def _copied(packet: Packet, stream: av.stream.Stream) -> Packet:
+def _copied(packet: Packet, stream: av.stream.Stream, origin_s: Fraction) -> Packet:
     import av
+
+    shift = round(origin_s / packet.time_base) if origin_s else 0
 
     copy: Packet = av.Packet(bytes(packet))
     copy.time_base = packet.time_base
-    copy.pts = packet.pts
-    copy.dts = packet.dts if packet.dts is not None else packet.pts
+    copy.pts = None if packet.pts is None else packet.pts - shift
+    copy.dts = copy.pts if packet.dts is None else packet.dts - shift
     copy.duration = packet.duration
     copy.is_keyframe = packet.is_keyframe
     for data in packet.iter_sidedata():

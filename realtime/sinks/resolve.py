@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sinks.encode import EncodeOptions
+from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.web.address import is_web, parse_web
 from rtseg.realtime.web.options import WebOptions
@@ -54,6 +55,7 @@ class SinkOptions:
         label_ids: ids of label outputs: ``trainids`` or ``cityscapes``.
         controls: where the wishes of a window's or page's viewer go.
         web: token, clocks and colours of the live page.
+        segment: how video files are cut, None for one file each.
     """
 
     encode: EncodeOptions = field(default_factory=EncodeOptions)
@@ -61,6 +63,7 @@ class SinkOptions:
     label_ids: LabelIds = "trainids"
     controls: Controls | None = None
     web: WebOptions = field(default_factory=WebOptions)
+    segment: SegmentOptions | None = None
 
     def __post_init__(self) -> None:
         if self.label_ids not in get_args(LabelIds):
@@ -144,6 +147,10 @@ def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
     from rtseg.realtime.sinks.outfile import refuse_existing
     from rtseg.realtime.sinks.video import VideoFileSink
 
+    if options.segment is not None and target.kind in ("video", "directory"):
+        return SegmentedVideoSink(
+            target.text, options.segment, options.encode, overwrite=options.overwrite
+        )
     if target.kind == "video":
         refuse_existing(Path(target.text), options.overwrite)
     return VideoFileSink(target.text, options.encode, overwrite=options.overwrite)

@@ -71,6 +71,10 @@ class VideoFileSink(Sink):
             ``<stem>_seg.mp4`` in it), or ``-`` for Matroska on standard output.
         options: codec and quality.
         overwrite: whether an existing file may be replaced.
+
+    Attributes:
+        origin_s: the source's time that is 0 in the file, in seconds; set before the first
+            frame.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class VideoFileSink(Sink):
         *,
         overwrite: bool = False,
     ) -> None:
+        self.origin_s = Fraction(0)
         self.name = str(path)
         self.path = Path(path)
         self._options = options if options is not None else EncodeOptions()
@@ -95,6 +100,7 @@ class VideoFileSink(Sink):
         self._held: list[Packet] = []
         self._end_s = Fraction(0)
         self._encoding = False
+        self._header_end: int | None = None
         self._warned: set[str] = set()
 
     def open(self, context: SinkContext) -> None:
@@ -174,7 +180,7 @@ class VideoFileSink(Sink):
             coder.color_trc = picture.color_trc
             coder.color_primaries = picture.color_primaries
         picture = self._timed(item.frame, picture)
-        self._held += passthrough.copy(item.frame.packets)
+        self._held += passthrough.copy(item.frame.packets, self.origin_s)
         try:
             self._mux(container, self._finished(stream.encode(picture)))
             self._encoding = True
@@ -189,7 +195,7 @@ class VideoFileSink(Sink):
             return  # no frame came: there will be no file
         held, self._held = self._held, []
         try:
-            self._mux(container, held + passthrough.copy(packets))
+            self._mux(container, held + passthrough.copy(packets, self.origin_s))
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
 
@@ -210,6 +216,11 @@ class VideoFileSink(Sink):
         finally:
             self._give_up()
 
+    @property
+    def end_s(self) -> Fraction:
+        """When the last picture ends, in seconds of the file."""
+        return self._end_s
+
     def _parts(self) -> tuple[OutputContainer, VideoStream, Passthrough]:
         if self._container is None or self._stream is None or self._passthrough is None:
             raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
@@ -219,7 +230,7 @@ class VideoFileSink(Sink):
 
     def _timed(self, frame: Frame, picture: av.VideoFrame) -> av.VideoFrame:
         """Give a picture its time in the output's ticks, and note how long it lasts."""
-        pts = round(frame.pts * frame.time_base / self._time_base)
+        pts = round((frame.pts * frame.time_base - self.origin_s) / self._time_base)
         if self._last_pts is not None and pts <= self._last_pts:
             self._warn_once("%s: time stamps of the source do not rise; corrected", self.name)
             pts = self._last_pts + 1
@@ -272,8 +283,11 @@ class VideoFileSink(Sink):
         assert self._file is not None
         for packet in packets:
             container.mux(packet)
-            # a fragment or cluster is written whole within one call
-            self._file.mark()
+            if self._header_end is None:
+                self._header_end = self._file.end
+            elif self._file.end > self._header_end:
+                # a fragment or cluster is written whole within one call
+                self._file.mark()
 
     def _failed(self, error: Exception) -> RealtimeError:
         if self._file is not None and self._file.failure is not None:
@@ -311,6 +325,7 @@ class _StandardOutput:
         self._stream: BinaryIO = sys.stdout.buffer
         self.failure: OSError | None = None
         self.closed = False
+        self.end = 0
 
     def write(self, data: bytes) -> int:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from rtseg.realtime.sinks.images import ImageSink
 from rtseg.realtime.sinks.jsonl import JsonlSink
 from rtseg.realtime.sinks.labels import LabelSink, LabelVideoSink
 from rtseg.realtime.sinks.null import NullSink
+from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.sinks.video import VideoFileSink
 from tests.realtime.sinks.parts import context, rendered, write_frames
@@ -33,10 +35,19 @@ def count_lines(path: Path) -> int:
     return len([json.loads(line) for line in path.read_text().splitlines()])
 
 
+def count_segments(path: Path) -> int:
+    return sum(count_video(segment) for segment in path.parent.glob(f"{path.stem}_*{path.suffix}"))
+
+
 SINKS: dict[str, tuple[Callable[[Path], Sink], str, Callable[[Path], int]]] = {
     "mp4": (VideoFileSink, "a.mp4", count_video),
     "mov": (VideoFileSink, "a.mov", count_video),
     "mkv": (VideoFileSink, "a.mkv", count_video),
+    "segments": (
+        lambda path: SegmentedVideoSink(path, SegmentOptions(length_s=Fraction(1))),
+        "a.mp4",
+        count_segments,
+    ),
     "images": (ImageSink, "a_%06d.png", count_files),
     "labels": (lambda path: LabelSink(path.parent), "x", count_files),
     "label video": (LabelVideoSink, "ids.mkv", count_video),

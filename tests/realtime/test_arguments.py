@@ -131,3 +131,17 @@ def test_help_and_version_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--labels-out" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("rt-seg ")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted_s"),
+    [("60s", 60), ("60", 60), ("10m", 600), ("1.5 min", 90), ("1h", 3600), ("1:02:03", 3723)],
+)
+def test_lengths_of_segments(text: str, wanted_s: int) -> None:
+    assert build_parser().parse(["--segment", text]).segment == wanted_s
+
+
+@pytest.mark.parametrize("text", ["", "-5", "60x", "1:75", "ten", "1e3", "60 s s", "\u0663"])
+def test_what_is_no_length(text: str) -> None:
+    with pytest.raises(UsageError, match="60s, 10m, 1h or 90"):
+        build_parser().parse([f"--segment={text}"])

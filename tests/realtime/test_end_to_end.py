@@ -256,3 +256,21 @@ class TestRealVideo:
         assert np.isin(high, above).mean() > 0.7
         assert (high == index("road")).mean() < 0.02
         assert (stack == index("car")).mean() > 0.01
+
+
+def test_a_recording_in_segments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = make_video(tmp_path / "drive.mp4", frames=25, fps=10, size=(320, 180), audio=True)
+    profile = tmp_path / "profile.json"
+    out = tmp_path / "out.mp4"
+    assert run(clip, out, "--segment", "1s", "--segment-files", "2", "--profile", profile) == 0
+    assert sorted(path.name for path in tmp_path.glob("out_*")) == ["out_001.mp4", "out_002.mp4"]
+    assert video_times(tmp_path / "out_001.mp4") == pytest.approx([n / 10 for n in range(10)])
+    assert video_times(tmp_path / "out_002.mp4") == pytest.approx([n / 10 for n in range(5)])
+    (index,) = json.loads(profile.read_text())["outputs"]
+    assert [entry["start_s"] for entry in index["details"]["segments"]] == [1.0, 2.0]
+    said = capsys.readouterr().err
+    assert "3 segments of 1 s; 1 oldest files deleted" in said
+    assert "out_002.mp4  2.000 s + 0.500 s" in said
+    for wrong in (["--segment-files", "3"], ["--segment", "1s", "--segment-files", "1"]):
+        assert run(clip, out, *wrong) == 2
+    assert run(clip, "--out", "null", "--segment", "1s") == 2

@@ -471,6 +471,29 @@ def test_a_disk_that_is_full_only_at_the_end(tiny_disk):
     assert len(read_what_plays(path)) >= 150
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_disk_that_is_full_from_the_start_is_left_without_a_file(tiny_disk, suffix):
+    """A header alone plays nowhere."""
+    fill_up(tiny_disk / "filler")
+    with (tiny_disk / "filler").open("r+b") as filler:
+        filler.truncate(filler.seek(0, os.SEEK_END) // 4096 * 4096 - 4096)
+    sink = VideoFileSink(tiny_disk / f"a{suffix}")
+    sink.open(context((320, 240)))
+
+    def write_noise():
+        random = np.random.default_rng(0)
+        for item in rendered(60, size=(320, 240)):
+            luma = np.frombuffer(item.picture.planes[0], np.uint8)
+            luma[:] = random.integers(0, 255, luma.shape, np.uint8)
+            sink.write(item)
+
+    with pytest.raises(SinkError) as caught:
+        write_noise()
+    sink.close()
+    assert caught.value.reason == "NO_SPACE"
+    assert [path.name for path in tiny_disk.iterdir()] == ["filler"]
+
+
 def fill_up(path):
     """Write until not one more byte fits."""
     with path.open("wb", buffering=0) as filler:
