@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,13 @@ from rtseg.realtime.slot import Closed, DropPolicy, Slot, keep_packets
 if TYPE_CHECKING:
     import av
 
+_log = logging.getLogger("rtseg.realtime")
+
 IDLE_S = 0.03
 """How long an output waits for a frame before its idle call."""
+
+SLOW_S = 2.0
+"""From when on an output that does not take a frame is told as slow."""
 
 BROKEN = "output_failed"
 """Why a frame was dropped that was on its way to an output that failed."""
@@ -103,7 +110,11 @@ class SinkWorker:
     ) -> None:
         self.sink = sink
         self.failure: BaseException | None = None
-        self._slot: Slot[Job] = Slot(capacity, policy, replace_dropped)
+        self.left_out = 0
+        """Frames that this output did not get because it was slow."""
+        self._slot: Slot[Job] = Slot(capacity, policy, self._leave_out)
+        self._busy_since_s: float | None = None
+        self._told = False
         self._on_error = on_error
         self._opened = threading.Event()
         self._packets: Callable[[], tuple[av.Packet[Any], ...]] | None = None
@@ -127,8 +138,18 @@ class SinkWorker:
     def take(self, job: Job) -> None:
         """Hand a frame over, waiting for room where the policy says so.
 
-        A sink that failed takes no more; the frame's delivery hears that.
+        A sink that failed takes no more; the frame's delivery hears that. One that has been
+        busy for :data:`SLOW_S` seconds is told in the log, and again when it goes on.
         """
+        since_s = self._busy_since_s
+        if since_s is not None and not self._told and time.monotonic() - since_s > SLOW_S:
+            self._told = True
+            _log.warning(
+                "SLOW_OUTPUT: %s has not taken a frame for %.0f s; frames are left out",
+                self.sink.name,
+                SLOW_S,
+                extra={"reason": "SLOW_OUTPUT"},
+            )
         try:
             self._slot.put(job)
         except Closed:
@@ -138,6 +159,10 @@ class SinkWorker:
         """Say that no more frames come; ``packets`` gives the sound after the last one."""
         self._packets = packets
         self._slot.end()
+
+    def _leave_out(self, dropped: Job, following: Job) -> Job:
+        self.left_out += 1
+        return replace_dropped(dropped, following)
 
     def _run(self) -> None:
         assert self._context is not None
@@ -167,12 +192,23 @@ class SinkWorker:
                 self.sink.idle()
                 continue
             start_ns = now_ns()
+            self._busy_since_s = time.monotonic()
             try:
                 self.sink.write(job.item)
             except BaseException:
                 job.delivery.dropped(BROKEN)
                 raise
             end_ns = now_ns()
+            self._busy_since_s = None
+            if self._told:
+                self._told = False
+                _log.warning(
+                    "OUTPUT_BACK: %s goes on after %.1f s; %d frames left out so far",
+                    self.sink.name,
+                    (end_ns - start_ns) / 1e9,
+                    self.left_out,
+                    extra={"reason": "OUTPUT_BACK"},
+                )
             presented_ns = end_ns if self.sink.presents else start_ns
             job.delivery.written(start_ns, end_ns, presented_ns)
         if self._packets is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -227,3 +228,16 @@ def test_all_calls_of_a_sink_come_from_its_own_thread() -> None:
 def test_a_pipeline_needs_a_sink() -> None:
     with pytest.raises(ValueError, match="at least one sink"):
         Pipeline(GraySource(1), BrightnessEngine(), None, [])
+
+
+def test_an_output_that_hangs_is_told_and_told_again_when_it_goes_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtseg.realtime.delivery.SLOW_S", 0.2)
+    monkeypatch.setattr(logging.getLogger("rtseg"), "propagate", True)
+    hanging, good = ListSink(write_s=1.0, name="hanging"), ListSink(name="good")
+    run(GraySource(80, fps=40, live=True), BrightnessEngine(), hanging, good)
+    reasons = [getattr(record, "reason", "") for record in caplog.records]
+    assert reasons[:2] == ["SLOW_OUTPUT", "OUTPUT_BACK"]
+    assert "hanging" in caplog.text
+    assert len(good.items) > 3 * len(hanging.items)
