@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.arguments import number
 from rtseg.realtime.errors import UsageError
+from rtseg.tools.engine_half import half_line, try_half
 from rtseg.tools.engine_plan import add_plan_options, build_for_gpu
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         action="append",
         metavar="ROOT",
         help="Cityscapes root, folder of images, or video of your own scene; repeatable; "
-        "INT8 needs one",
+        "INT8 needs one, FP16 is tried on it",
     )
     add = parser.add_argument
     add("--calib-images", type=_positive, default=512, metavar="N", help="(%(default)s)")
@@ -158,8 +159,9 @@ def _make(
     if options.precision == "fp16":
         from rtseg.engines.convert_fp16 import convert_fp16
 
+        tried = try_half(options, source, None, show)
         convert_fp16(source, output)
-        record: dict[str, Any] = _written(source, output)
+        record: dict[str, Any] = {**_written(source, output), "fp16_tried": tried}
     else:
         record = quantise(options, source, output, show)
     if samples:
@@ -372,6 +374,8 @@ def _text(record: dict[str, Any]) -> str:
             rows["sensitive" if number == 0 else " " * number] = (
                 f"{found['name']}: {found['disagreement']:.2%} of the pixels change"
             )
+    if "fp16_tried" in record:
+        rows["FP16 tried"] = half_line(record["fp16_tried"])
     lines = [f"{name.strip():<11}{value}" for name, value in rows.items() if value]
     if "verify" in record:
         lines += _verified(record["verify"])

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtseg.tools.argument_types import count, size
+from rtseg.tools import argument_types
+from rtseg.tools.engine_half import half_line, try_half
 
 if TYPE_CHECKING:
     from rtseg.engines.build import BuiltEngine
@@ -31,15 +32,26 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="whose file: openvino (an ONNX file), tensorrt (built on its GPU) or rtx "
         "(TensorRT-RTX, builds without a GPU) (%(default)s)",
     )
-    add("--max-batch", type=count, default=8, metavar="N", help="for a GPU (%(default)s)")
+    add(
+        "--max-batch",
+        type=argument_types.count,
+        default=8,
+        metavar="N",
+        help="for a GPU (%(default)s)",
+    )
     add(
         "--workspace",
-        type=count,
+        type=argument_types.count,
         default=0,
         metavar="MIB",
         help="for a GPU: limit of the builder's working memory (default: the runtime's)",
     )
-    add("--size", type=size, metavar="WxH", help="for a GPU, and a network that takes any")
+    add(
+        "--size",
+        type=argument_types.size,
+        metavar="WxH",
+        help="for a GPU, and a network that takes any",
+    )
     add(
         "--target",
         default="",
@@ -69,12 +81,14 @@ def build_for_gpu(options: argparse.Namespace, show: Progress) -> None:
         )
     precision = options.precision or "fp16"
     source = _source(options, precision, show)
+    size = options.size and options.size[::-1]
+    tried = {} if precision == "fp32" else try_half(options, source, size, show)
     built = build_engine(
         source,
         backend=options.backend,
         precision=precision,
         out=options.out,
-        size=options.size and options.size[::-1],
+        size=size,
         options=PlanOptions(
             options.max_batch, options.workspace, options.timing_cache, options.target
         ),
@@ -82,7 +96,8 @@ def build_for_gpu(options: argparse.Namespace, show: Progress) -> None:
         progress=show,
     )
     show.done()
-    print(json.dumps(_record(built), indent=2) if options.json else _text(built))
+    record = {**_record(built), **({"fp16_tried": tried} if tried else {})}
+    print(json.dumps(record, indent=2) if options.json else _text(built, tried))
 
 
 def show_plan(file: Path, *, as_json: bool) -> None:
@@ -203,7 +218,7 @@ def _record(built: BuiltEngine) -> dict[str, Any]:
     }
 
 
-def _text(built: BuiltEngine) -> str:
+def _text(built: BuiltEngine, tried: dict[str, Any]) -> str:
     header = built.header
     identity = header.identity
     size = f"{built.path.stat().st_size / 1e6:.1f} MB"
@@ -214,6 +229,7 @@ def _text(built: BuiltEngine) -> str:
         f"{identity.gpu}, {identity.width}x{identity.height}, up to {identity.max_batch} frames",
         "built in": "" if built.found else f"{header.build_s:.1f} s",
         "layers": f"{len(header.layers)}: {_types(header)}",
+        "FP16 tried": half_line(tried) if tried else "",
         "warnings": "; ".join(built.warnings),
     }
     return "\n".join(f"{name:<11}{value}" for name, value in rows.items() if value)

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from rtseg.engines.cuda import NoGpu, find_gpu
 from rtseg.tools.rt_seg_engine import main
@@ -176,3 +179,34 @@ def test_openvino_runs_fp32_as_it_is(network: Path, capsys: pytest.CaptureFixtur
 )
 def test_wrong_usage_exits_2(network: Path, typed: list[str]) -> None:
     assert main(["build", str(network), *typed]) == 2
+
+
+def test_fp16_is_tried_on_frames(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    images = str(save_images(tmp_path / "images", 3))
+    tried = build(capsys, str(network), "--calib-data", images)["fp16_tried"]
+    assert tried["frames"] == 3
+    assert tried["agreement"] > 0.98
+    assert "--calib-data" in build(capsys, str(network))["fp16_tried"]["note"]
+
+    model = onnx.load(network)
+    for weight in model.graph.initializer:
+        if weight.name == "stem_w":
+            large = numpy_helper.to_array(weight) * np.float32(5e4)
+            weight.CopyFrom(numpy_helper.from_array(large, "stem_w"))
+    onnx.save(model, tmp_path / "loud.onnx")
+    out = tmp_path / "loud.engine"
+    typed = ["build", str(tmp_path / "loud.onnx"), "--calib-data", images, "-q"]
+    assert main([*typed, "--backend", "rtx", "--out", str(out)]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(
+        "rt-seg-engine: error: BAD_ACTIVATIONS: tiny cannot be computed in FP16"
+    )
+    assert "Conv 'stem'" in shown
+    assert not out.exists()
+    half = tmp_path / "half.onnx"
+    assert main([*typed, "--precision", "fp16", "--out", str(half)]) == 1
+    assert "BAD_ACTIVATIONS" in capsys.readouterr().err
+    assert not half.exists()
