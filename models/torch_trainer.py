@@ -189,7 +189,10 @@ class TorchTrainer:
                 total = total + 0.5 * weight * one
         if config.distill and batch.soft is not None:
             soft = torch.from_numpy(batch.soft).float() / 255.0
-            total = total + config.distill * soft_loss(logits.float(), soft, self._weights)
+            seen = logits.float()
+            if seen.shape[2:] != soft.shape[2:]:  # a network whose logits have another stride
+                seen = F.interpolate(seen, soft.shape[2:], mode="bilinear")
+            total = total + config.distill * soft_loss(seen, soft, self._weights)
         return total
 
     @torch.no_grad()  # type: ignore[untyped-decorator]

@@ -44,7 +44,7 @@ def trainer(config: TrainConfig = CONFIG) -> Any:
     from rtseg.models.torch_trainer import TorchTrainer
 
     keras.utils.set_random_seed(3)
-    return TorchTrainer(lambda h, w: build("espnet-lite", h, w), config, np.ones(19, np.float32))
+    return TorchTrainer(lambda h, w: build(config.network, h, w), config, np.ones(19, np.float32))
 
 
 @pytest.mark.parametrize("name", ["espnet-lite", "espnet-s0"])
@@ -196,8 +196,10 @@ def test_every_choice_of_the_configuration_learns_and_resumes(
     assert again.train_step(batch(), 1.0) == pytest.approx(run.train_step(batch(), 1.0), rel=1e-2)
 
 
-def test_a_teacher_adds_its_loss() -> None:
-    config = dataclasses.replace(CONFIG, distill=1.0, sources=(SourceConfig("none", 1, soft=True),))
+@pytest.mark.parametrize("network", ["espnet-lite", "fast-scnn"])  # logits at strides 4 and 8
+def test_a_teacher_adds_its_loss(network: str) -> None:
+    sources = (SourceConfig("none", 1, soft=True),)
+    config = dataclasses.replace(CONFIG, network=network, distill=1.0, sources=sources)
     soft = np.full((2, 19, 16, 16), 13, np.uint8)
     plain, taught = trainer(config), trainer(config)
     images, labels = data()
