@@ -283,7 +283,7 @@ def config_from_json(text: str, where: str = "configuration") -> TrainConfig:
     """
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{where} is no JSON: {error}", reason="BAD_CONFIG") from error
     if isinstance(fields, dict):
         for name in ("sources", "phases"):
@@ -297,9 +297,9 @@ def config_from_json(text: str, where: str = "configuration") -> TrainConfig:
         if "loss" in fields:
             fields["loss"] = _build(LossConfig, fields["loss"], where)
         if "augment" in fields:
-            augment = dict(fields["augment"])
-            if "scale" in augment:
-                augment["scale"] = tuple(augment["scale"])
+            augment = fields["augment"]
+            if isinstance(augment, dict) and isinstance(augment.get("scale"), list):
+                augment = {**augment, "scale": tuple(augment["scale"])}
             fields["augment"] = _build(AugmentConfig, augment, where)
     return _build(TrainConfig, fields, where)
 
@@ -322,4 +322,6 @@ def read_config(path: str | Path) -> TrainConfig:
             f"cannot read configuration {path}: {error.strerror}; shipped ones: {names}",
             reason="NOT_FOUND",
         ) from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is no JSON: it is not UTF-8", reason="BAD_CONFIG") from error
     return config_from_json(text, str(file))

@@ -66,3 +66,22 @@ def test_phases_and_rate() -> None:
     assert config.rate_at(0.0, 0) == pytest.approx(0.1)
     assert config.rate_at(0.5, 500) == pytest.approx(0.5**0.9)
     assert config.rate_at(1.0, 1000) == 0.0
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff{}", b"[" * 100_000, b'{"augment": 3}', b'{"phases": 7}']
+)
+def test_damaged_configurations_are_one_line(tmp_path: Path, content: bytes) -> None:
+    """Found by benchmarks/fuzz.py: bytes that are no UTF-8 came as a UnicodeDecodeError."""
+    path = tmp_path / "c.json"
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        read_config(path)
+    assert caught.value.reason == "BAD_CONFIG"
+
+
+def test_a_scale_that_is_no_list_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text('{"augment": {"scale": 3}}')
+    with pytest.raises(ModelError):
+        read_config(path)
