@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import re
 import time
@@ -14,7 +15,13 @@ from rtseg.engines.convert_fp16 import to_fp16
 from rtseg.engines.cuda import Gpu, NoGpu, find_gpu
 from rtseg.engines.deployable import Deployable, read_deployable
 from rtseg.engines.errors import EngineError
-from rtseg.engines.planfile import PlanHeader, PlanIdentity, read_plan, write_plan
+from rtseg.engines.planfile import (
+    PlanHeader,
+    PlanIdentity,
+    read_header,
+    read_plan,
+    write_plan,
+)
 from rtseg.engines.targets import check_target, shown_target
 from rtseg.engines.tensorrt import PlanOptions, Progress, Runtime, build_plan, load_runtime
 
@@ -89,6 +96,8 @@ def build_engine(
                 raise
             rebuilt = str(error)
             _log.info("%s", rebuilt)
+    elif out is None and not force:
+        rebuilt = _outdated(path, identity)
     model = network.model if precision == "fp32" else to_fp16(network.model)
     built = build_plan(model, backend, options, network=network.spec.network, progress=progress)
     spec = replace(network.spec, precision="fp16") if precision == "fp16" else network.spec
@@ -168,6 +177,26 @@ def _cached(identity: PlanIdentity, cache_dir: Path | None) -> Path:
     return folder / (
         f"{name}-{size}-{identity.precision}-{identity.backend}-{identity.key()}{SUFFIX}"
     )
+
+
+def _outdated(path: Path, identity: PlanIdentity) -> str:
+    """Say why the newest engine of the same network in the cache does not do; empty without one.
+
+    One that was built with other options is no reason: both are wanted.
+    """
+    family = path.name.removesuffix(f"{identity.key()}{SUFFIX}")
+    found = []
+    for other in path.parent.glob(f"{glob.escape(family)}*{SUFFIX}"):
+        try:
+            found.append((other.stat().st_mtime, other.name, read_header(other).identity))
+        except (EngineError, OSError):
+            continue
+    if not found:
+        return ""
+    _, name, newest = max(found, key=lambda entry: entry[:2])
+    wanted = replace(identity, max_batch=newest.max_batch, workspace_mib=newest.workspace_mib)
+    why = newest.difference(wanted)
+    return f"{name} does not fit: {why}" if why else ""
 
 
 def own_version() -> str:

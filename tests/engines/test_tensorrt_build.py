@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rtseg.calibration.calibration_set import select_images
 from rtseg.calibration.quantise import quantise_onnx
 from rtseg.engines.build import build_engine
 from rtseg.engines.errors import EngineError
-from rtseg.engines.planfile import PlanHeader, read_header, read_plan
+from rtseg.engines.planfile import PlanHeader, read_header, read_plan, write_plan
 from rtseg.engines.shipped import ShippedModel, shipped_models
 from rtseg.engines.tensorrt import PlanOptions, build_plan, load_runtime
 from rtseg.engines.tensorrt_layers import layer_of
@@ -220,3 +221,26 @@ def test_a_runtime_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.reason == "BACKEND_MISSING"
     with pytest.raises(EngineError, match=r"pip install rt-seg\[tensorrt\]"):
         load_runtime("tensorrt")
+
+
+def test_an_engine_of_the_cache_that_is_out_of_date_says_why(tmp_path: Path) -> None:
+    source = save_network(tmp_path / "tiny.onnx")
+
+    def build(**options: Any) -> str:
+        return build_engine(
+            source, backend="rtx", precision="fp16", cache_dir=tmp_path / "cache", **options
+        ).rebuilt
+
+    assert build() == ""
+    (first,) = (tmp_path / "cache" / "engines").iterdir()
+    assert build(options=PlanOptions(workspace_mib=64)) == ""  # other options, both are wanted
+    header, plan = read_plan(first)
+    older = replace(header, identity=replace(header.identity, runtime_version="1.0.0"))
+    write_plan(first.with_name(first.name.replace(header.identity.key(), "0" * 16)), older, plan)
+    for path in (tmp_path / "cache" / "engines").iterdir():
+        if "0" * 16 not in path.name:
+            path.unlink()
+    why = build()
+    assert why.startswith("tiny-32x32-fp16-rtx-0000000000000000.engine does not fit: ")
+    assert "built for runtime version 1.0.0, here it is" in why
+    assert build() == ""
