@@ -23,6 +23,6 @@ setup(
     package_data={
         **{room: ["py.typed"] for room in ROOMS},
         "rtseg.realtime.web": ["py.typed", "assets/*"],
-        "rtseg.models": ["py.typed", "weights/*.onnx", "configs/*"],
+        "rtseg.models": ["py.typed", "weights/*.onnx", "weights/*.json", "configs/*"],
     },
 )

@@ -189,6 +189,12 @@ def _add_engine(parser: Parser) -> None:
         "--precision", choices=("fp32", "bf16", "fp16", "int8"), help="default: the fastest there"
     )
     group.add_argument(
+        "--quality",
+        choices=("fast", "balanced", "best", "auto"),
+        help="input size of the shipped network (default: balanced); auto: the best that keeps up "
+        "with the source, found by a short trial",
+    )
+    group.add_argument(
         "--threads", type=number(int, 0, 1024), default=0, metavar="N", help="0: from the cores"
     )
     group.add_argument(

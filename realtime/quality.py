@@ -19,6 +19,7 @@ from rtseg.engines.quality import QualityPoint, quality_points
 from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.frame import U8, SourceInfo
+from rtseg.realtime.log import NOTICE
 
 _log = logging.getLogger("rtseg.realtime")
 
@@ -142,7 +143,7 @@ def open_best(
             engine.quality = (
                 f"{point}: {fps:.4g} frames/s are wanted, {', '.join(tried)}{slow} (--quality auto)"
             )
-            _log.info("quality %s", engine.quality)
+            _log.log(NOTICE, "quality %s", engine.quality)
             return engine
         engine.close()
     raise AssertionError
@@ -153,10 +154,11 @@ def open_asked(options: argparse.Namespace, info: SourceInfo) -> Engine:
 
     Args:
         options: as :mod:`rtseg.realtime.arguments` gives them.
-        info: the source: whether time waits for it, its frame rate and size.
+        info: the source: whether time waits for it, its frame rate and size; no size for
+            several together.
 
     Raises:
-        UsageError: a quality where there is no choice.
+        UsageError: a quality where there is no choice, or automatic for several sources.
         EngineError: the engine cannot be opened.
     """
     from rtseg.engines.registry import open_engine
@@ -171,7 +173,7 @@ def open_asked(options: argparse.Namespace, info: SourceInfo) -> Engine:
         threads=options.threads,
         mode="latency" if info.live else "throughput",
     )
-    quality: str | None = getattr(options, "quality", None)
+    quality: str | None = options.quality
     if quality is None:
         return open_()
     if options.engine is not None:
@@ -181,6 +183,11 @@ def open_asked(options: argparse.Namespace, info: SourceInfo) -> Engine:
         )
     points = quality_points(options.model)
     if quality == AUTO:
+        if not info.width:
+            raise UsageError(
+                "--quality auto finds what keeps up with one source. Allowed with several: "
+                f"{', '.join(point.quality for point in points)}"
+            )
         latest = options.drop_policy == "latest" or (options.drop_policy is None and info.live)
         return open_best(
             points,

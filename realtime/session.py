@@ -359,17 +359,9 @@ def flow_options(options: argparse.Namespace) -> FlowOptions:
 
 def open_engine(options: argparse.Namespace, info: SourceInfo) -> Engine:
     """Return the engine asked for, or the best for a source."""
-    from rtseg.engines.registry import open_engine
+    from rtseg.realtime.quality import open_asked
 
-    return open_engine(
-        None if options.engine is None else Path(options.engine),
-        model=options.model,
-        backend=options.backend,
-        device=options.device,
-        precision=options.precision,
-        threads=options.threads,
-        mode="latency" if info.live else "throughput",
-    )
+    return open_asked(options, info)
 
 
 def view_options(options: argparse.Namespace, engine: Engine, sinks: Sequence[str]) -> ViewOptions:
