@@ -161,6 +161,8 @@ class Profiler:
         self.ended: str | None = None
         """How the stream ended, once it has: ``end of input``, or a reason word."""
         self._total = total
+        self.away = False
+        """Whether the source is lost, and a new connection is being tried."""
         self._lock = threading.Lock()
         self._stages = {stage: LatencyHistogram() for stage in STAGES}
         self._latency = LatencyHistogram()
@@ -196,12 +198,19 @@ class Profiler:
             self.stalls += 1
         self.trace.instant("stall")
 
+    def lost(self) -> None:
+        """Note that the source is gone, until it is back."""
+        with self._lock:
+            self.away = True
+        self.trace.instant("lost")
+
     def reconnect(self) -> None:
         """Count that a lost source is back."""
         if self._total is not None:
             self._total.reconnect()
         with self._lock:
             self.reconnects += 1
+            self.away = False
         self.trace.instant("reconnect")
 
     def last_frame_age_s(self) -> float | None:

@@ -90,7 +90,12 @@ def run_session(options: argparse.Namespace) -> int:
             controls = Controls(view, switchable_views(view, texts))
             classes = load_palette(options.palette, engine.spec.classes)
             renderer = Renderer(classes, view, controls)
-            web = WebOptions(token=web_token(options.web_token), profiler=profiler, classes=classes)
+            web = WebOptions(
+                token=web_token(options.web_token),
+                profiler=profiler,
+                classes=classes,
+                hud=lambda: renderer.hud_text,
+            )
             refuse_output_clashes(options, texts, sources)
             wanted = sink_options(options, texts, controls, web)
             sinks = _open_sinks(options, texts, wanted)

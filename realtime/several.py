@@ -29,12 +29,11 @@ from rtseg.realtime.report import RunReport, StreamReport, build_report
 from rtseg.realtime.sinks.jsonl import JsonlFile, JsonlSink
 from rtseg.realtime.sinks.resolve import SinkOptions, open_label_sink, open_sink, parse_sink
 from rtseg.realtime.sinks.sink import Sink
-from rtseg.realtime.sinks.stale import stale_after_s
 from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.sources.several import NamedSource
 from rtseg.realtime.stream import Stream
 from rtseg.realtime.web.options import WebOptions, web_token
-from rtseg.realtime.web.state import Health, StreamHealth
+from rtseg.realtime.web.state import StreamHealth, health_of
 
 _log = logging.getLogger("rtseg.realtime")
 
@@ -180,26 +179,9 @@ class _Health:
     def __call__(self) -> list[StreamHealth]:
         infos = {stream.name: stream.info for stream in self.streams}
         return [
-            StreamHealth(
-                name,
-                self._state(profiler, infos.get(name)),
-                profiler.last_frame_age_s(),
-                profiler.frames_in,
-                profiler.reconnects,
-                profiler.stalls,
-            )
+            health_of(name, profiler, infos.get(name), self._controls)
             for name, profiler in self._profilers.items()
         ]
-
-    def _state(self, profiler: Profiler, info: SourceInfo | None) -> Health:
-        age_s = profiler.last_frame_age_s()
-        if profiler.ended is not None:
-            return "ended"
-        if age_s is None or info is None:
-            return "waiting"
-        if self._controls.paused:
-            return "paused"
-        return "live" if age_s <= stale_after_s(info) else "stalled"
 
 
 class _Run:

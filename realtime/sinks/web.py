@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import sys
@@ -12,8 +13,10 @@ from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import SinkError
 from rtseg.realtime.frame import Rendered
 from rtseg.realtime.log import NOTICE
+from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.view import ViewOptions
 from rtseg.realtime.web.access import check_token, new_token
 from rtseg.realtime.web.address import WebAddress
 from rtseg.realtime.web.options import WebOptions
@@ -69,6 +72,9 @@ class WebSink(Sink):
             self.token = new_token()
         self._latest: LatestFrame | None = None
         self._server: WebServer | None = None
+        self._renderer: Renderer | None = None
+        self._shown: Rendered | None = None
+        self._painted: ViewOptions | None = None
 
     def open(self, context: SinkContext) -> None:
         """Start the server; see :meth:`Sink.open`.
@@ -79,14 +85,17 @@ class WebSink(Sink):
         from rtseg.realtime.web.app import LivePage
         from rtseg.realtime.web.latest import LatestFrame
         from rtseg.realtime.web.server import WebServer
-        from rtseg.realtime.web.state import OneStream, RunState
+        from rtseg.realtime.web.state import RunState, StreamHealth, health_of
 
         latest = LatestFrame()
         options, controls = self._options, self.controls
         profiler = options.profiler if options.profiler is not None else Profiler()
         classes = options.classes if options.classes is not None else context.engine.classes
-        streams = options.streams or OneStream(context.source, profiler, controls)
-        state = RunState(context, classes, profiler, controls, streams)
+
+        def one_stream() -> tuple[StreamHealth, ...]:
+            return (health_of(context.source.name, profiler, context.source, controls),)
+
+        state = RunState(context, classes, profiler, controls, options.streams or one_stream)
 
         def make_page(executor: Executor) -> LivePage:
             return LivePage(
@@ -100,6 +109,7 @@ class WebSink(Sink):
 
         self._server = WebServer(self.address, self.token, make_page)
         self._latest = latest
+        self._renderer = Renderer(classes, controls=controls)
         self.address = self._server.address
         self._announce()
 
@@ -109,12 +119,26 @@ class WebSink(Sink):
             raise SinkError("the live page is closed. Allowed: writing between open and close")
         if item.picture is None:
             raise SinkError("the live page needs pictures. Received: none", reason="BAD_INPUT")
+        self._shown, self._painted = item, None
         self._latest.put(item)
+
+    def idle(self) -> None:
+        """Paint the last frame anew where its view was changed while the run stands still."""
+        item, view = self._shown, self.controls.options
+        if self._latest is None or self._renderer is None or item is None:
+            return
+        # A picture of several sources has no frame of its own to be painted from.
+        if not self.controls.paused or view == self._painted or self._options.streams is not None:
+            return
+        hud = self._options.hud() if self._options.hud is not None else None
+        picture = self._renderer.render(item.frame, item.labels, hud, view)
+        self._painted = view
+        self._latest.put(dataclasses.replace(item, picture=picture))
 
     def close(self) -> None:
         """End the server and every connection; see :meth:`Sink.close`."""
         server, self._server = self._server, None
-        self._latest = None
+        self._latest = self._renderer = self._shown = None
         if server is not None:
             server.close()
 

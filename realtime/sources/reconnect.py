@@ -131,6 +131,8 @@ class ReconnectingSource(Source):
                 self._backoff.reset()
             if lost.reason == "TIMEOUT" and self.observer is not None:
                 self.observer.stall()
+            if self.observer is not None:
+                self.observer.lost()
             log.warning("%s: %s; reconnecting", lost.reason, lost, extra={"reason": lost.reason})
             if not self._come_back(lost):
                 return

@@ -19,6 +19,9 @@ class SourceObserver(Protocol):
     def stall(self) -> None:
         """Count that the source gave nothing for too long."""
 
+    def lost(self) -> None:
+        """Hear that the connection is gone, and is to be made anew."""
+
     def reconnect(self) -> None:
         """Count that the source was lost and is back."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rtseg.engines.labels import ClassTable
+from rtseg.realtime.hud import HudText
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.web.access import check_token
 from rtseg.realtime.web.state import Streams
@@ -21,12 +23,14 @@ class WebOptions:
         profiler: the run's clocks and counters, or None for none.
         classes: names and colours in use, or None for the engine's own.
         streams: gives the health of every stream, or None where there is one source.
+        hud: gives the HUD's text of now, for pictures that are painted anew while paused.
     """
 
     token: str | None = None
     profiler: Profiler | None = None
     classes: ClassTable | None = None
     streams: Streams | None = None
+    hud: Callable[[], HudText | None] | None = None
 
 
 def web_token(given: str | None) -> str | None:

@@ -25,6 +25,7 @@ SEND_BUFFER_BYTES = 256 * 1024
 """What the kernel may hold back for a slow reader: about two frames instead of dozens."""
 
 MOST_CONNECTIONS = 96
+FIRST_REQUEST_S = 10.0
 MOST_MESSAGE_BYTES = 4096
 
 
@@ -92,7 +93,7 @@ class WebServer:
             config = uvicorn.Config(
                 Gate(page.app, self.address, self._token),
                 loop="asyncio",
-                http="h11",
+                http=_protocol(),
                 ws="websockets-sansio",
                 lifespan="off",
                 interface="asgi3",
@@ -167,6 +168,27 @@ def _complaint(address: WebAddress, error: OSError) -> SinkError:
         "http://HOST:PORT with an address of this machine",
         reason=reason,
     )
+
+
+def _protocol() -> type[asyncio.Protocol]:
+    """Return uvicorn's HTTP protocol, but a connection that asks nothing is closed.
+
+    Otherwise silent connections could take all the places that there are.
+    """
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Hurried(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.loop.call_later(FIRST_REQUEST_S, self._close_if_silent)
+
+        def _close_if_silent(self) -> None:
+            asked = getattr(self, "cycle", None) is not None
+            upgraded = self.transport.get_protocol() is not self
+            if not (asked or upgraded):
+                self.transport.close()
+
+    return Hurried
 
 
 class _ToDebug(logging.Handler):

@@ -31,7 +31,7 @@ RATE_SAMPLES = 4
 RECENT = 90
 """Over how many of the last frames percentiles are taken."""
 
-Health = Literal["waiting", "live", "stalled", "reconnecting", "paused", "ended"]
+Health = Literal["waiting", "live", "stalled", "reconnecting", "paused", "ended", "failed"]
 
 
 @dataclass(frozen=True)
@@ -58,39 +58,32 @@ class StreamHealth:
 Streams = Callable[[], Sequence[StreamHealth]]
 
 
-class OneStream:
-    """The health of a run's only source, from its clocks.
+def health_of(
+    name: str, profiler: Profiler, info: SourceInfo | None, controls: Controls
+) -> StreamHealth:
+    """Return how a stream is, from its clocks.
 
     Args:
-        info: what the source says of itself.
-        profiler: the run's clocks and counters.
+        name: what it is called.
+        profiler: its clocks and counters.
+        info: what its source says of itself, or None while that is not known.
         controls: whether a viewer has paused it.
     """
-
-    def __init__(self, info: SourceInfo, profiler: Profiler, controls: Controls) -> None:
-        self._info = info
-        self._profiler = profiler
-        self._controls = controls
-
-    def __call__(self) -> tuple[StreamHealth, ...]:
-        """Return the health as it is now."""
-        profiler = self._profiler
-        health = StreamHealth(
-            self._info.name,
-            self._state(profiler.last_frame_age_s()),
-            profiler.last_frame_age_s(),
-            profiler.frames_in,
-            profiler.reconnects,
-            profiler.stalls,
-        )
-        return (health,)
-
-    def _state(self, age_s: float | None) -> Health:
-        if age_s is None:
-            return "waiting"
-        if self._controls.paused:
-            return "paused"
-        return "live" if age_s <= stale_after_s(self._info) else "stalled"
+    age_s = profiler.last_frame_age_s()
+    state: Health = "live"
+    if profiler.ended is not None:
+        state = "failed" if profiler.ended.isupper() else "ended"
+    elif profiler.away:
+        state = "reconnecting"
+    elif age_s is None or info is None:
+        state = "waiting"
+    elif controls.paused:
+        state = "paused"
+    elif age_s > stale_after_s(info):
+        state = "stalled"
+    return StreamHealth(
+        name, state, age_s, profiler.frames_in, profiler.reconnects, profiler.stalls
+    )
 
 
 class RunState:

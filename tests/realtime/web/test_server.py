@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -20,9 +21,14 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import SinkError
+from rtseg.realtime.frame import now_ns
+from rtseg.realtime.profile import Profiler
 from rtseg.realtime.sinks.web import WebSink
+from rtseg.realtime.web import server
 from rtseg.realtime.web.address import WebAddress
+from rtseg.realtime.web.state import health_of
 from rtseg.realtime.web.watchers import MOST_WATCHERS
 from tests.realtime.sinks.parts import context, rendered
 from tests.realtime.web.parts import SIZE, Fed, page
@@ -204,6 +210,30 @@ def test_a_stream_that_stands_still_is_said_to(fed: Fed) -> None:
         until(lambda: hear(wire, "numbers")["streams"][0]["state"] == "stalled", "stalled")
 
 
+def test_how_a_stream_is() -> None:
+    info, profiler, controls = context(live=True).source, Profiler(), Controls()
+
+    def state() -> str:
+        return health_of("cam", profiler, info, controls).state
+
+    assert state() == "waiting"
+    profiler.frame_in(now_ns())
+    assert state() == "live"
+    controls.set_paused(True)
+    assert state() == "paused"
+    profiler.lost()
+    assert state() == "reconnecting"
+    profiler.reconnect()
+    controls.set_paused(False)
+    assert (state(), health_of("cam", profiler, info, controls).reconnects) == ("live", 1)
+    profiler.frame_in(now_ns() - 10**10)
+    assert state() == "stalled"
+    profiler.ended = "end of input"
+    assert state() == "ended"
+    profiler.ended = "AUTH_FAILED"
+    assert state() == "failed"
+
+
 def test_wishes_change_the_view_of_the_loop(fed: Fed) -> None:
     with open_socket(fed) as wire, open_socket(fed) as other:
         for wish, name, value in (
@@ -233,6 +263,41 @@ def test_a_hidden_class_leaves_the_picture(fed: Fed) -> None:
     with open_socket(fed) as wire:
         wire.send(json.dumps({"classes": [10]}))
         until(lambda: max(colour()) - min(colour()) <= 2, "road is gray as the frame is")
+
+
+def test_a_class_hidden_while_paused_leaves_the_very_same_frame() -> None:
+    sink = WebSink(WebAddress("127.0.0.1", 0))
+    item = next(iter(rendered(1, SIZE)))
+    with sink:
+        sink.open(context(SIZE))
+        sink.write(item)
+
+        def picture() -> bytes:
+            return httpx.get(sink.address.url + "snapshot.png", timeout=WAIT_S).content
+
+        first = picture()
+        sink.controls.set_paused(True)
+        sink.controls.change(lambda view: dataclasses.replace(view, view="mask"))
+        sink.idle()
+        mask = picture()
+        sink.controls.change(lambda view: dataclasses.replace(view, view="overlay"))
+        sink.idle()
+        assert mask != first
+        assert picture() == first
+
+
+def test_connections_that_ask_nothing_are_closed(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "FIRST_REQUEST_S", 0.2)
+    with (
+        socket.create_connection(("127.0.0.1", fed.sink.address.port)) as silent,
+        open_socket(fed) as wire,
+        httpx.stream("GET", fed.url + "/stream.mjpg", timeout=WAIT_S) as answer,
+    ):
+        silent.settimeout(WAIT_S)
+        assert silent.recv(1) == b""
+        pictures = frames(answer.iter_raw())  # those who asked go on
+        next(pictures)
+        hear(wire, "sample")
 
 
 @pytest.mark.parametrize(
@@ -277,12 +342,16 @@ def test_the_end_of_the_run_ends_every_connection_and_thread() -> None:
             next(pictures)
             wire = ending.enter_context(open_socket(fed))
             silent = socket.create_connection(("127.0.0.1", fed.sink.address.port))
+            lazy = socket.create_connection(("127.0.0.1", fed.sink.address.port))
+            lazy.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            until(lambda: number_in(fed, "page", "watchers") == 2, "who never reads")
             port = fed.sink.address.port
         for _ in pictures:  # ends in order
             pass
         assert last_words(wire) == {"ended": True}
         assert silent.recv(1) == b""
         silent.close()
+        lazy.close()
         wire.close()
         watching.close()
     left = set(threading.enumerate()) - before
