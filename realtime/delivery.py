@@ -73,6 +73,7 @@ class Delivery:
             captured_ns=frame.captured_ns,
             presented_ns=self._presented_ns,
             stages_ms={**self.item.stages_ms, "encode": self._slowest_ms},
+            labels=self.item.labels,
         )
 
 

@@ -6,6 +6,16 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from rtseg.realtime.charts import histogram_chart, latency_chart
+from rtseg.realtime.charts_time import (
+    DROP_STYLES,
+    TIMELINE_FRAMES,
+    class_chart,
+    drop_reasons,
+    frames_chart,
+    shown_classes,
+    timeline_chart,
+)
+from rtseg.realtime.history import History
 from rtseg.realtime.profile import LatencyHistogram, Summary
 from rtseg.realtime.report import CLOCKS, RunReport
 from rtseg.realtime.series import Interval
@@ -14,41 +24,71 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1d232b; --soft: #5b6673; --line: #dde2e8;
-  --page: #fff; --box: #f5f7f9; --mean: #0b5cad; --worst: #e08a1e; --bar: #4b8fd0; }
+  --page: #f3f5f8; --box: #fff; --mean: #0b5cad; --worst: #d97c10; --bar: #4b8fd0;
+  --good: #2f9e6e; --bad: #d64550; --shade: 0 1px 3px #1d232b1a;
+  --drop0: #d64550; --drop1: #e08a1e; --drop2: #b8860b; --drop3: #9b5cc0; --drop4: #7d8894;
+  --hue0: #4b8fd0; --hue1: #e08a1e; --hue2: #2f9e6e; --hue3: #9b5cc0; --hue4: #c9a227;
+  --hue5: #d64550; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6eaef; --soft: #9aa6b2; --line: #333c46;
-  --page: #14181d; --box: #1d232a; --mean: #6fb1f5; --worst: #e6a24a; --bar: #4b8fd0; } }
+  --page: #101419; --box: #1a2027; --mean: #6fb1f5; --worst: #e6a24a; --shade: none; } }
+* { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
-  max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+  max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.4rem; margin: 0; overflow-wrap: anywhere; }
-h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
+h2 { font-size: 1.05rem; margin: 0 0 .3rem; }
 p { margin: .3rem 0; } .soft { color: var(--soft); }
+section { background: var(--box); border-radius: .7rem; padding: 1rem 1.1rem; margin: 1rem 0;
+  box-shadow: var(--shade); }
 .figures { display: grid; grid-template-columns: repeat(3, 1fr); gap: .75rem; margin: 1.2rem 0; }
-@media (max-width: 30rem) { .figures { grid-template-columns: repeat(2, 1fr); } }
-.figures div { background: var(--box); border-radius: .5rem; padding: .6rem 1rem; }
-.figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
+@media (max-width: 34rem) { .figures { grid-template-columns: repeat(2, 1fr); }
+  body { padding: 1rem .6rem 2rem; } section { padding: .8rem .7rem; } }
+.figures div { background: var(--box); border-radius: .7rem; padding: .7rem 1rem;
+  box-shadow: var(--shade); color: var(--soft); }
+.figures b { display: block; font-size: 1.4rem; font-variant-numeric: tabular-nums;
+  color: var(--text); }
+.figures .bad b { color: var(--bad); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .stages { width: 100%; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
+tr:last-child td { border-bottom: 0; } th { color: var(--soft); font-weight: 500; }
 th:first-child, td:first-child, .plain td { text-align: left; }
 .plain td { white-space: normal; overflow-wrap: anywhere; }
+.plain td:first-child { color: var(--soft); white-space: nowrap; }
 svg { display: block; width: 100%; min-width: 34rem; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg .inside { fill: #fff; font-size: 10px; pointer-events: none; }
 .grid { stroke: var(--line); } .bar { fill: var(--bar); }
+#classes .grid { stroke: #fff5; }
 polyline { fill: none; stroke-width: 1.5; stroke-linejoin: round; }
 .mean { stroke: var(--mean); } .worst { stroke: var(--worst); stroke-width: 1; }
-.key { display: inline-block; width: .8rem; height: .2rem; vertical-align: middle; }
+.out { fill: var(--good); }
+.drop0 { fill: var(--drop0); } .drop1 { fill: var(--drop1); } .drop2 { fill: var(--drop2); }
+.drop3 { fill: var(--drop3); } .drop4 { fill: var(--drop4); }
+.hue0 { --hue: var(--hue0); } .hue1 { --hue: var(--hue1); } .hue2 { --hue: var(--hue2); }
+.hue3 { --hue: var(--hue3); } .hue4 { --hue: var(--hue4); } .hue5 { --hue: var(--hue5); }
+.work { fill: var(--hue); } .wait { fill: var(--hue); opacity: .28; }
+.keys { display: flex; flex-wrap: wrap; gap: .15rem 1rem; color: var(--soft); font-size: .9rem; }
+.key { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem;
+  margin-right: .4rem; vertical-align: -.08rem; }
+.key.line { height: .2rem; vertical-align: middle; }
 """
 
 
-def html_report(report: RunReport, latency: LatencyHistogram, over_time: Sequence[Interval]) -> str:
+def html_report(
+    report: RunReport,
+    latency: LatencyHistogram,
+    over_time: Sequence[Interval],
+    history: History | None = None,
+) -> str:
     """Return a run's report as a self-contained HTML page.
 
     Args:
         report: the run's figures.
         latency: its end-to-end latencies, in milliseconds.
         over_time: the same over the time of the run.
+        history: what else happened over that time; its charts are left out without it.
     """
     title = f"rt-seg: {report.source}"
     dropped = sum(report.dropped.values())
@@ -73,8 +113,9 @@ def html_report(report: RunReport, latency: LatencyHistogram, over_time: Sequenc
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<p class="soft">{_engine(report)} · ended: {escape(report.end)} · {report.elapsed_s:.1f} s</p>
+<p class="soft">{_engine(report)} · ended: {escape(report.end)} · {_length(report.elapsed_s)}</p>
 <div class="figures">{tiles}</div>
+<section>
 <h2>Stages</h2>
 <div class="wide"><table class="stages" id="stages">
 <tr><th>stage</th><th>n</th><th>mean</th><th>p50</th><th>p90</th><th>p95</th><th>p99</th>\
@@ -82,22 +123,87 @@ def html_report(report: RunReport, latency: LatencyHistogram, over_time: Sequenc
 {_stages(report)}
 </table></div>
 <p class="soft">Milliseconds. {escape(CLOCKS)}</p>
+</section>
+<section>
 <h2>Latency over the run</h2>
-<p class="soft"><span class="key" style="background:var(--mean)"></span> mean
-<span class="key" style="background:var(--worst)"></span> maximum
-of each of {len(over_time)} intervals of {_frames_each(over_time)}, end to end</p>
+<p class="keys"><span><span class="key line" style="background:var(--mean)"></span>mean</span>
+<span><span class="key line" style="background:var(--worst)"></span>maximum</span>
+<span>of each of {len(over_time)} intervals of {_frames_each(over_time)}, end to end</span></p>
 <div class="wide" id="latency">{latency_chart(over_time)}</div>
+</section>
+<section>
 <h2>How many frames took how long</h2>
 <div class="wide" id="histogram">{histogram_chart(latency)}</div>
 <p class="soft">Up to the 99th percentile; {above} frames took longer, at most \
 {report.latency.max_ms:.1f} ms.</p>
+</section>
+{"" if history is None else _over_time(history)}
+<section>
 <h2>Frames</h2>
 {_table("frames", _frames(report))}
+</section>
+<section>
 <h2>Machine</h2>
 {_table("environment", _environment(report))}
+</section>
 </body>
 </html>
 """
+
+
+def _over_time(history: History) -> str:
+    """Return the sections of what is kept over time."""
+    width_s, frames = history.frames_over_time()
+    reasons = drop_reasons(frames)
+    keys = [("var(--good)", "out")]
+    for number, reason in enumerate(reasons):
+        keys.append((f"var(--drop{min(number, DROP_STYLES - 1)})", f"dropped: {reason}"))
+    sections = [
+        _section("outcomes", "Frames and drops over the run", keys, frames_chart(width_s, frames))
+    ]
+    width_s, pixels = history.classes_over_time()
+    names, classes = shown_classes(pixels, history.classes), history.classes
+    if names:
+        colours = [classes.palette[classes.names.index(name)] for name in names]
+        keys = [
+            (f"rgb({red},{green},{blue})", name)
+            for name, (red, green, blue) in zip(names, colours, strict=True)
+        ]
+        chart = class_chart(width_s, pixels, classes)
+        sections.append(_section("classes", "What was seen", keys, chart))
+    spans = history.spans()
+    if any(span.name == "write" for span in spans):
+        note = (
+            f"Which thread did what while {TIMELINE_FRAMES} frames went through: a colour for "
+            "each frame, pale while a thread waits for another. --trace writes all frames."
+        )
+        sections.append(_section("timeline", "Threads", [], timeline_chart(spans), note))
+    return "\n".join(sections)
+
+
+def _section(
+    name: str, title: str, keys: Sequence[tuple[str, str]], chart: str, note: str = ""
+) -> str:
+    shown = "".join(
+        f'<span><span class="key" style="background:{colour}"></span>{escape(text)}</span>'
+        for colour, text in keys
+    )
+    return (
+        f"<section>\n<h2>{title}</h2>\n"
+        + (f'<p class="keys">{shown}</p>\n' if shown else "")
+        + (f'<p class="soft">{escape(note)}</p>\n' if note else "")
+        + f'<div class="wide" id="{name}">{chart}</div>\n</section>'
+    )
+
+
+def _length(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    clock = f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{days} d {clock}" if days else clock
 
 
 def _frames_each(over_time: Sequence[Interval]) -> str:

@@ -9,7 +9,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from rtseg.realtime.frame import now_ns
+from rtseg.realtime.frame import U8, now_ns
+from rtseg.realtime.history import OUT, History, HistoryTrace
 from rtseg.realtime.series import BoundedSeries, Interval
 from rtseg.realtime.trace import Trace
 
@@ -157,10 +158,13 @@ class Profiler:
         trace: Trace | None = None,
         total: Profiler | None = None,
     ) -> None:
+        self.history: History | None = None
+        """Keeps what the HTML report draws over time, where one is asked for; set it before
+        :attr:`trace`."""
+        self._total = total
         self.trace = trace or Trace()
         self.ended: str | None = None
         """How the stream ended, once it has: ``end of input``, or a reason word."""
-        self._total = total
         self.away = False
         """Whether the source is lost, and a new connection is being tried."""
         self._lock = threading.Lock()
@@ -179,6 +183,18 @@ class Profiler:
         self.reconnects = 0
         self.stalls = 0
         self._newest_in_ns: int | None = None
+
+    @property
+    def trace(self) -> Trace:
+        """Gets every stage of every frame."""
+        return self._trace
+
+    @trace.setter
+    def trace(self, trace: Trace) -> None:
+        history = self.history
+        if history is None and self._total is not None:
+            history = self._total.history
+        self._trace = trace if history is None else HistoryTrace(trace, history)
 
     def frame_in(self, captured_ns: int) -> None:
         """Count a frame that the source handed over."""
@@ -231,6 +247,8 @@ class Profiler:
             self._total.drop(reason, count)
         with self._lock:
             self._dropped[reason] += count
+        if self.history is not None:
+            self.history.frame(self._run_s(now_ns()), reason, count)
         self.trace.instant(f"dropped: {reason}")
 
     def stage(self, name: str, value_ms: float) -> None:
@@ -248,8 +266,9 @@ class Profiler:
         captured_ns: int,
         presented_ns: int,
         stages_ms: Mapping[str, float],
+        labels: U8 | None = None,
     ) -> None:
-        """Count a frame that reached every output, with its stages."""
+        """Count a frame that reached every output, with its stages and class ids."""
         if self._total is not None:
             self._total.frame_out(
                 index=index,
@@ -257,20 +276,29 @@ class Profiler:
                 captured_ns=captured_ns,
                 presented_ns=presented_ns,
                 stages_ms=stages_ms,
+                labels=labels,
             )
         latency_ms = max(0.0, (presented_ns - captured_ns) / 1e6)
         done_ns = now_ns()
+        if self.history is not None:
+            self.history.frame(self._run_s(done_ns), OUT)
+            if labels is not None:
+                self.history.labels(self._run_s(done_ns), labels)
         with self._lock:
             self.frames_out += 1
             self._last_ns = done_ns
             self._output_ns.append(done_ns)
             self._latency.add(latency_ms)
-            self._over_time.add((done_ns - (self._first_ns or done_ns)) / 1e9, latency_ms)
+            self._over_time.add(self._run_s(done_ns), latency_ms)
             self._recent_latency_ms.append(latency_ms)
             for name, value_ms in stages_ms.items():
                 self._stages[name].add(value_ms)
             self._recent.append(FrameRecord(index, pts_s, latency_ms, dict(stages_ms)))
         self.trace.overlapping("frame", captured_ns, presented_ns, index, pts_s=pts_s)
+
+    def _run_s(self, time_ns: int) -> float:
+        first_ns = self._first_ns
+        return 0.0 if first_ns is None else max(0.0, (time_ns - first_ns) / 1e9)
 
     def live_fps(self) -> float:
         """Return the output rate over the last frames, in frames a second."""

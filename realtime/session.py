@@ -50,6 +50,8 @@ from rtseg.realtime.web.address import is_web
 from rtseg.realtime.web.options import WebOptions, web_token
 
 if TYPE_CHECKING:
+    from rtseg.engines.labels import ClassTable
+    from rtseg.realtime.history import History
     from rtseg.realtime.sources.source import Source
 
 _log = logging.getLogger("rtseg.realtime")
@@ -78,8 +80,8 @@ def run_session(options: argparse.Namespace) -> int:
         typed = sources[0].text
         flow = flow_options(options)
         check_measure_options(options)
-        texts = sink_texts(options)
         check_refine_options(options)
+        texts = sink_texts(options)
         profiler = Profiler()
         with (
             metrics_server(options, {sources[0].name: profiler}),
@@ -89,6 +91,7 @@ def run_session(options: argparse.Namespace) -> int:
             view = view_options(options, engine, texts)
             controls = Controls(view, switchable_views(view, texts))
             classes = load_palette(options.palette, engine.spec.classes)
+            profiler.history = history_for(options, classes)
             renderer = Renderer(classes, view, controls)
             web = WebOptions(
                 token=web_token(options.web_token),
@@ -278,10 +281,20 @@ def finish_report(options: argparse.Namespace, report: RunReport, profiler: Prof
         write_report(_page(report, profiler) if _is_html(path) else report.to_json(), path)
 
 
+def history_for(options: argparse.Namespace, classes: ClassTable) -> History | None:
+    """Return what the HTML report's charts over time are made of, or None without that report."""
+    from rtseg.realtime.history import History
+
+    wanted = options.profile and _is_html(Path(options.profile))
+    return History(classes) if wanted else None
+
+
 def _page(report: RunReport, profiler: Profiler) -> str:
     from rtseg.realtime.html_report import html_report
 
-    return html_report(report, profiler.latency_histogram(), profiler.latency_over_time())
+    return html_report(
+        report, profiler.latency_histogram(), profiler.latency_over_time(), profiler.history
+    )
 
 
 def _say(options: argparse.Namespace, report: RunReport) -> None:

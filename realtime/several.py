@@ -67,6 +67,7 @@ def run_several(
         view = session.view_options(options, engine, shared)
         controls = Controls(view, session.switchable_views(view, [*shared, *own]))
         classes = load_palette(options.palette, engine.spec.classes)
+        total.history = session.history_for(options, classes)
         health = _Health(profilers, controls)
         token = web_token(options.web_token)
         web = WebOptions(token=token, profiler=total, classes=classes, streams=health)

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtseg.engines.labels import ClassTable
 from rtseg.realtime.charts import HEIGHT, WIDTH, histogram_chart, latency_chart, ticks
 from rtseg.realtime.cli import main
+from rtseg.realtime.history import History, Span
 from rtseg.realtime.html_report import html_report
 from rtseg.realtime.profile import STAGES, LatencyHistogram, Profiler
 from rtseg.realtime.report import RunReport, build_report
@@ -105,13 +107,28 @@ def test_a_real_run(tmp_path: Path) -> None:
     frames = dict(map(tuple, tables["frames"]))
     assert (frames["in"], frames["out"], frames["dropped: stride"]) == ("30", "15", "15")
     assert dict(map(tuple, tables["environment"]))["network"] == "espnet-lite"
+    assert text.count("<svg") == 5
+    for name in ("latency", "histogram", "outcomes", "classes", "timeline"):
+        assert f'id="{name}"' in text
+    assert "dropped: stride" in text
+
+
+def test_a_report_without_a_history_has_the_other_charts() -> None:
+    text = html_report(report_of(Profiler()), LatencyHistogram(), [])
+    assert_self_contained(text)
     assert text.count("<svg") == 2
 
 
 def test_what_a_source_is_called_is_no_markup() -> None:
     report = report_of(Profiler(), end="<script>alert(1)</script>")
-    text = html_report(report, LatencyHistogram(), [])
+    history = History(ClassTable(("<b>", "x"), ((0, 0, 0), (9, 9, 9))))
+    history.labels(0.0, np.zeros((8, 8), np.uint8))
+    history.frame(0.0, "<i>")
+    history.span(Span("sink-<u>", "write", 0, 10, 0))
+    text = html_report(report, LatencyHistogram(), [], history)
     assert_self_contained(text)
+    for markup in ("<b>", "<i>", "<u>"):
+        assert markup in Page(text).text
     assert "<script>alert(1)</script>" in Page(text).text
 
 
