@@ -206,6 +206,11 @@ def _of(record: dict[str, Any]) -> str:
     )
 
 
+def _threads(record: dict[str, Any]) -> str:
+    """Return the threads of an engine on a CPU; a GPU has none to name."""
+    return f"{record['threads']} threads, " if record["threads"] else ""
+
+
 def _setting(record: dict[str, Any]) -> str:
     if record["frames"] == "noise":
         return (
@@ -224,7 +229,7 @@ def _report(record: dict[str, Any]) -> str:
     columns = ("mean", "p50", "p90", "p95", "p99", "max")
     lines = [
         _of(record),
-        f"{record['threads']} threads, mode {record['mode']}, {record['requests']} requests, "
+        f"{_threads(record)}mode {record['mode']}, {record['requests']} requests, "
         f"opened in {record['open_s']:.2f} s, n {record['n']} after {record['warmup']} warm-up",
         _setting(record),
         "",
@@ -250,7 +255,7 @@ def _report(record: dict[str, Any]) -> str:
 
 def _comparison(record: dict[str, Any]) -> str:
     engines = record["engines"]
-    lines = [f"{each['name']}: {_of(each)}, {each['threads']} threads" for each in engines]
+    lines = [f"{each['name']}: {_threads(each)}{_of(each)}" for each in engines]
     wide = max(len(each["name"]) for each in engines) + 2
     lines += [
         "",

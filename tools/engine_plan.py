@@ -76,7 +76,8 @@ def build_for_gpu(options: argparse.Namespace, show: Progress) -> None:
     if options.verify is not None:
         raise CalibrationError(
             f"--verify runs on the CPU, engines of {options.backend} do not: verify the same "
-            "network with --backend openvino",
+            "network with --backend openvino, or the engine on its GPU with rt-seg-model evaluate "
+            "FILE --data DATA",
             reason="BAD_OPTION",
         )
     precision = options.precision or "fp16"
