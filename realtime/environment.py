@@ -8,7 +8,10 @@ import resource
 import sys
 from importlib import metadata
 
-_RUNTIMES = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13", "tensorrt_rtx")
+_RUNTIMES = (
+    *("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13-bindings"),
+    *("cuda-bindings", "pycuda"),
+)
 _LIBRARIES = ("av", "opencv-python", "numpy", *_RUNTIMES)
 
 

@@ -7,6 +7,7 @@ the package (:mod:`tests.engines.host_driver`), and ONNX Runtime for the plan's 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -237,6 +238,16 @@ def test_what_cannot_be_captured_runs_all_the_same(opened: Opener) -> None:
     for _ in range(4):
         assert np.array_equal(engine.infer(frames_for(engine)), expected)
     assert DRIVER.library.host_launches() == before
+
+
+def test_a_package_that_is_not_there_is_one_line() -> None:
+    if importlib.util.find_spec("pycuda"):
+        pytest.skip("PyCUDA is installed")
+    with pytest.raises(
+        EngineError, match=r"no package to talk to the GPU with \(pycuda: "
+    ) as caught:
+        open_cuda(package="pycuda")
+    assert caught.value.reason == "BACKEND_MISSING"
 
 
 def test_calls_outside_the_context_are_refused_by_the_driver() -> None:
