@@ -1,8 +1,8 @@
-"""How throughput and memory grow: with the frame's size, the cores, the clip's length, batches.
+"""How throughput and memory grow: with frame size, cores, clip length, streams, batches.
 
 The clip is scaled to each size once (H.264, ultrafast), then played through the whole loop.
 
-    python benchmarks/scale.py [--clip FILE] [--runs 3] [--only sizes|cores|lengths|batches]…
+    python benchmarks/scale.py [--clip FILE] [--runs 3] [--only sizes|cores|lengths|streams|…]…
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from rtseg.engines.registry import open_engine
 SIZES = ((640, 360), (1280, 720), (1920, 1080), (2560, 1440), (3840, 2160))
 LENGTHS = (1, 4, 16)
 BATCHES = (1, 2, 4, 8)
+STREAMS = (1, 2, 4, 8)
 FRAMES = 100
 
 Runs = list[dict[str, Any]]
@@ -50,7 +51,11 @@ def scaled(clip: Path, size: tuple[int, int], folder: Path) -> Path:
 def loop(clip: Path, folder: Path, laps: int, **how: Any) -> dict[str, Any]:
     """Run the loop once."""
     arguments = ["--source", str(clip), "--out", str(folder / "seg.mp4"), "-y"]
-    report = run_loop([*arguments, "--loop", str(laps), "--no-audio"], **how)
+    return figures_of(run_loop([*arguments, "--loop", str(laps), "--no-audio"], **how))
+
+
+def figures_of(report: dict[str, Any]) -> dict[str, Any]:
+    """Return what the tables show of one run."""
     return {
         "fps": report["throughput_fps"],
         "cpu_ms": report["cpu_ms_per_frame"],
@@ -87,6 +92,24 @@ def lengths(clip: Path, folder: Path, runs: int) -> dict[str, Runs]:
     """Throughput and memory by clip length."""
     found = {laps: [loop(clip, folder, laps) for _ in range(runs)] for laps in LENGTHS}
     return {f"{runs_[0]['frames']} frames": runs_ for runs_ in found.values()}
+
+
+def streams(clip: Path, folder: Path, runs: int) -> dict[str, Runs]:
+    """Several sources through one engine into one grid picture: frames of all of them."""
+    found = {}
+    for count in STREAMS:
+        sources = ["--source", str(clip)] * count
+        rows = []
+        for _ in range(runs):
+            report = run_loop(
+                [
+                    *(*sources, "--out", str(folder / "seg.mp4"), "-y"),
+                    *("--max-frames", str(max(25, 200 // count))),
+                ]
+            )
+            rows.append(figures_of(report))
+        found[f"{count} stream{'s' if count > 1 else ''}"] = rows
+    return found
 
 
 def batches(clip: Path, folder: Path, runs: int) -> dict[str, Runs]:
@@ -130,6 +153,7 @@ PARTS: dict[str, Callable[[Path, Path, int], dict[str, Runs]]] = {
     "sizes": sizes,
     "cores": cores,
     "lengths": lengths,
+    "streams": streams,
     "batches": batches,
 }
 
