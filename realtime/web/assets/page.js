@@ -5,7 +5,7 @@ const wire = { socket: null, wait: 500, ended: false };
 const state = { about: null, history: [], view: null, heard: 0 };
 const VIEW_NAMES = { overlay: 'Overlay', mask: 'Mask', 'side-by-side': 'Side by side', input: 'Input' };
 const DROP_NAMES = {
-  newer_frame: 'newer frame came', slow_output: 'output too slow', paused: 'paused',
+  newer_frame: 'newer frame', slow_output: 'output too slow', paused: 'paused',
   stride: '--stride', max_fps: '--max-fps', output_failed: 'output failed',
 };
 

@@ -31,7 +31,9 @@ ROAD, SKY = (0.25, 0.75), (0.75, 0.75)
 def browser() -> Iterator[Browser]:
     with playwright.sync_playwright() as running:
         started = running.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=WAIT_S * 1e3
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-dev-shm-usage"],  # containers of CI
+            timeout=WAIT_S * 1e3,
         )
         yield started
         started.close()
@@ -156,7 +158,7 @@ def test_plots_are_drawn_and_numbers_said(browser: Browser, fed: Fed) -> None:
         return n; })()"""
     tab.until(lambda: int(tab.page.evaluate(drawn)) > 20, "a blue line")
     assert "1,234" in tab.page.locator("#drops").inner_text()
-    assert "newer frame came" in tab.page.locator("#drops").inner_text()
+    assert "newer frame" in tab.page.locator("#drops").inner_text()
     assert "a source" in tab.page.locator("#streams").inner_text()
     share = tab.page.locator(".class", has_text="road").locator("em")
     tab.until(lambda: share.inner_text().replace(" ", "") == "50%", "the road's share")
