@@ -92,6 +92,9 @@ def load_runtime(runtime: Runtime) -> ModuleType:
             missing = isinstance(error, ModuleNotFoundError) and error.name in names
             why = why or ("not installed" if missing else one_line(str(error)))
             continue
+        if not hasattr(module, "Builder"):  # its type stubs alone, or what an uninstall left
+            why = why or "not installed"
+            continue
         version = str(getattr(module, "__version__", "0"))
         if runtime == "tensorrt" and _numbers(version) < MIN_TENSORRT:
             raise EngineError(

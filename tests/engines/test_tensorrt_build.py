@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import onnx
@@ -221,6 +222,10 @@ def test_a_runtime_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.reason == "BACKEND_MISSING"
     with pytest.raises(EngineError, match=r"pip install rt-seg\[tensorrt\]"):
         load_runtime("tensorrt")
+    monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))  # as type stubs leave it
+    with pytest.raises(EngineError, match="TensorRT: not installed") as caught:
+        load_runtime("tensorrt")
+    assert caught.value.reason == "BACKEND_MISSING"
 
 
 def test_an_engine_of_the_cache_that_is_out_of_date_says_why(tmp_path: Path) -> None:

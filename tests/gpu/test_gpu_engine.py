@@ -26,6 +26,7 @@ from tests.contract.test_engines import (  # noqa: F401  the contract, with the 
     test_a_batch_larger_than_the_requests_does_not_hang,
     test_a_result_is_taken_once_and_from_its_own_engine,
     test_close_ends_a_submit_that_waits,
+    test_close_frees_the_engine,
     test_frames_may_be_read_only_or_a_view,
     test_labels_are_those_of_numpy,
     test_labels_belong_to_the_caller,
