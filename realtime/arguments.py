@@ -195,6 +195,14 @@ def _add_engine(parser: Parser) -> None:
         "with the source, found by a short trial",
     )
     group.add_argument(
+        "--keyframes",
+        type=number(int, 1, 30),
+        default=1,
+        metavar="N",
+        help="run the network on each n-th frame only and move its labels along in between: "
+        "faster, less exact (default: 1, on every frame)",
+    )
+    group.add_argument(
         "--threads", type=number(int, 0, 1024), default=0, metavar="N", help="0: from the cores"
     )
     group.add_argument(

@@ -150,7 +150,25 @@ def open_best(
 
 
 def open_asked(options: argparse.Namespace, info: SourceInfo) -> Engine:
-    """Open the engine that the command's options ask for.
+    """Open the engine that the command's options ask for, with key frames where they do.
+
+    Raises:
+        UsageError: as :func:`open_chosen`, or key frames of several sources.
+        EngineError: the engine cannot be opened.
+    """
+    every: int = options.keyframes
+    if every > 1 and not info.width:
+        raise UsageError("--keyframes follows one source. Allowed with several: leave it out")
+    engine = open_chosen(options, info)
+    if every < 2:
+        return engine
+    from rtseg.engines.keyframes import KeyframeEngine
+
+    return KeyframeEngine(engine, every)
+
+
+def open_chosen(options: argparse.Namespace, info: SourceInfo) -> Engine:
+    """Open the engine in the quality that the command's options ask for.
 
     Args:
         options: as :mod:`rtseg.realtime.arguments` gives them.

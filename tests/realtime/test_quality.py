@@ -150,3 +150,18 @@ def test_the_report_says_what_was_chosen_and_why(
     assert "frames/s are wanted" in said["quality"]
     assert said["quality"].split()[1].strip("(,") == said["input"]
     assert "quality     " in capsys.readouterr().err
+
+
+def test_key_frames_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    from rtseg.realtime.cli import main
+
+    profile = tmp_path / "p.json"
+    arguments = ["--source", "testsrc", "--out", "null", "--keyframes", "3"]
+    assert main([*arguments, "--max-frames", "7", "-q", "--profile", str(profile)]) == 0
+    report = json.loads(profile.read_text())
+    assert report["environment"]["quality"] == "network on one frame in 3"
+    assert report["stages"]["infer"]["n"] + sum(report["dropped"].values()) == 7
+    assert main([*arguments, "--source", "testsrc"]) == 2
+    assert "--keyframes follows one source" in capsys.readouterr().err
