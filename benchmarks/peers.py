@@ -209,18 +209,17 @@ def repeated(clip: Path, laps: int, target: Path) -> Path:
         video = source.streams.video[0]
         stream = result.add_stream_from_template(video)
         tick = video.time_base or Fraction(1, 90_000)
-        shift, step = 0, round(1 / (video.average_rate or 30) / tick)
+        step = round(1 / (video.average_rate or 30) / tick)
+        following = 0
         for _ in range(laps):
             source.seek(0)
-            last = 0
-            for packet in source.demux(video):
-                if packet.dts is None or packet.pts is None:
-                    continue
-                last = max(last, packet.pts + (packet.duration or step))
+            packets = [p for p in source.demux(video) if p.dts is not None and p.pts is not None]
+            shift = following - packets[0].dts
+            following = packets[-1].dts + shift + step
+            for packet in packets:
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                 packet.stream = stream
                 result.mux(packet)
-            shift += last
     return target
 
 
