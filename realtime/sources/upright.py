@@ -29,10 +29,26 @@ def tells_orientation(frame: av.VideoFrame) -> bool:
     over. The angle can be had nevertheless, a mirroring cannot.
     """
     try:
-        frame.side_data.get("DISPLAYMATRIX")
+        _side_data(frame)
     except ValueError:
         return False
     return True
+
+
+def _side_data(frame: av.VideoFrame) -> SideData | None:
+    """Return the display matrix that is attached to a frame, None where there is none.
+
+    PyAV's list of what is attached and its frame refer to each other, so that the frame, and
+    with it the decoder's threads and pictures, stayed until Python's collector came by. A tiny
+    copy, which has the same attached, is asked instead.
+    """
+    import av
+
+    try:
+        small = frame.reformat(width=16, height=16)
+    except (av.FFmpegError, ValueError):  # a format that cannot be scaled
+        small = frame
+    return small.side_data.get("DISPLAYMATRIX")
 
 
 def upright_filters(frame: av.VideoFrame) -> Filters:
@@ -41,7 +57,7 @@ def upright_filters(frame: av.VideoFrame) -> Filters:
     Empty for an upright frame. Angles between the quarter turns go to the nearest one.
     """
     try:
-        data = frame.side_data.get("DISPLAYMATRIX")
+        data = _side_data(frame)
     except ValueError:  # see tells_orientation
         return _filters(_MATRIX_OF_QUARTERS[round(frame.rotation / 90) % 4])
     if data is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 from fractions import Fraction
@@ -10,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -444,3 +446,23 @@ def test_a_decoder_device_that_is_absent_is_replaced_by_software(
     with caplog.at_level(logging.WARNING):
         assert numbers(read(path, hwaccel="cuda")) == [0, 1, 2, 3, 4]
     assert "decoding in software" in caplog.text
+
+
+def test_a_closed_file_leaves_no_decoder_behind(tmp_path: Path) -> None:
+    """Found by benchmarks/soak.py: two threads and all pictures of each connection stayed."""
+    clip = make_video(tmp_path / "x.mp4", frames=5)
+
+    def read() -> None:
+        with open_source(str(clip)) as source:
+            assert sum(1 for _ in source.frames()) == 5
+
+    read()
+    gc.collect()
+    before = psutil.Process().num_threads()
+    gc.disable()
+    try:
+        for _ in range(5):
+            read()
+        assert psutil.Process().num_threads() <= before
+    finally:
+        gc.enable()
