@@ -81,8 +81,8 @@ def bench(options: argparse.Namespace) -> None:
         CalibrationError: the frames cannot be read.
     """
     from rtseg.engines.registry import open_engine
-    from rtseg.tools.engine_build import Progress
     from rtseg.tools.engine_measure import against, figures, frames_for, measure
+    from rtseg.tools.step_progress import Progress
 
     candidates = _candidates(options)
     baseline = _baseline(options.baseline, candidates)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from rtseg.realtime.arguments import number
 from rtseg.realtime.errors import UsageError
 from rtseg.tools.engine_half import half_line, try_half
 from rtseg.tools.engine_plan import add_plan_options, build_for_gpu
+from rtseg.tools.step_progress import Progress
 
 if TYPE_CHECKING:
     from rtseg.calibration.cityscapes import Sample
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rtseg.calibration.verify import Verdict
 
 METHODS = ("mse", "percentile", "entropy", "minmax")
-_INTERVAL_S = 0.2
 
 
 def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -208,6 +207,12 @@ def quantise(
     from rtseg.calibration.quantise import quantise_onnx
 
     images = select_images(options.calib_data, options.calib_images, seed=options.calib_seed)
+    if len(images) < options.calib_images and not (options.quiet or options.json):
+        print(
+            f"rt-seg-engine: warning: {options.calib_images} images were asked for, there are "
+            f"{len(images)}: calibrated on all of them",
+            file=sys.stderr,
+        )
     keep = options.keep_fp16
     report = quantise_onnx(
         source,
@@ -253,35 +258,6 @@ def _compare(
             for name, verdict in verdicts.items()
         },
     }
-
-
-class Progress:
-    """A line on standard error where that is a terminal, else one line a step."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._terminal = sys.stderr.isatty()
-        self._shown_s = 0.0
-        self._step = ""
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        """Show how far a step is."""
-        now = time.monotonic()
-        new = step != self._step
-        if self._quiet or not (new or done == total or now - self._shown_s > _INTERVAL_S):
-            return
-        self._shown_s = now
-        if self._terminal:
-            end = "\n" if new and self._step else ""
-            print(f"{end}\r\x1b[K{step} {done}/{total}", end="", file=sys.stderr, flush=True)
-        elif new:
-            print(f"{step} ({total})", file=sys.stderr, flush=True)
-        self._step = step
-
-    def done(self) -> None:
-        """End the line."""
-        if self._step and self._terminal and not self._quiet:
-            print(file=sys.stderr)
 
 
 def _positive(text: str) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rtseg.engines.engine import U8
-    from rtseg.tools.engine_build import Progress
+    from rtseg.tools.step_progress import Progress
 
 TRIED = 8
 """Frames; an overflow that a street causes shows on most of them."""

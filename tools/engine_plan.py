@@ -16,7 +16,7 @@ from rtseg.tools.engine_half import half_line, try_half
 if TYPE_CHECKING:
     from rtseg.engines.build import BuiltEngine
     from rtseg.engines.planfile import PlanHeader
-    from rtseg.tools.engine_build import Progress
+    from rtseg.tools.step_progress import Progress
 
 BACKENDS = ("openvino", "tensorrt", "rtx")
 _LABEL = 19

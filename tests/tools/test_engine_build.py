@@ -55,6 +55,7 @@ def test_builds_verifies_and_says_so(
         assert part in shown.out
     assert "INT8 - FP32: " in shown.out.splitlines()[-1]
     assert "observe (6)" in shown.err
+    assert "warning: 512 images were asked for, there are 6: calibrated on all" in shown.err
     assert cache.exists()
     with open_engine(out, backend="openvino") as engine:
         assert engine.spec.precision == engine.profile().precision == "int8"
