@@ -74,6 +74,7 @@ class Segmenter:
         precision: ``fp32``, ``bf16``, ``fp16``, ``int8`` or None for the fastest there.
         threads: CPU threads of the engine; 0 chooses from the machine.
         view: how overlays look.
+        quality: ``fast``, ``balanced`` or ``best``: the input size of a shipped network.
 
     Raises:
         EngineError: the engine cannot be opened.
@@ -97,6 +98,7 @@ class Segmenter:
         precision: str | None = None,
         threads: int = 0,
         view: ViewOptions | None = None,
+        quality: str | None = None,
     ) -> None:
         from rtseg.engines.registry import open_engine
 
@@ -108,6 +110,7 @@ class Segmenter:
             device=device,
             precision=precision,
             threads=threads,
+            quality=quality,
         )
         self._view = view or ViewOptions()
         self._engines: dict[str, Engine] = {}

@@ -165,3 +165,13 @@ def test_key_frames_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report["stages"]["infer"]["n"] + sum(report["dropped"].values()) == 7
     assert main([*arguments, "--source", "testsrc"]) == 2
     assert "--keyframes follows one source" in capsys.readouterr().err
+
+
+def test_a_quality_from_python() -> None:
+    import numpy as np
+
+    from rtseg.realtime import Segmenter
+
+    image = np.zeros((90, 160, 3), np.uint8)
+    with Segmenter(quality="fast") as segment:
+        assert segment(image).shape == (90, 160)
