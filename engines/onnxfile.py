@@ -101,7 +101,7 @@ def _check_operators(model: Any, path: Path) -> None:
         except onnx.defs.SchemaError as error:
             raise EngineError(
                 f"{path}: ONNX opset {versions.get('', 1)} has no operator {node.op_type} "
-                f"(node {node.name or node.output[0]!r})",
+                f"(node {node.name or ', '.join(node.output) or '?'!r})",
                 reason="ENGINE_UNSUPPORTED",
             ) from error
         except TypeError as error:  # a name that is no UTF-8 comes as bytes

@@ -48,7 +48,7 @@ def _side_data(frame: av.VideoFrame) -> SideData | None:
         small = frame.reformat(width=16, height=16)
     except (av.FFmpegError, ValueError):  # a format that cannot be scaled
         small = frame
-    return small.side_data.get("DISPLAYMATRIX")
+    return cast("SideData | None", small.side_data.get("DISPLAYMATRIX"))
 
 
 def upright_filters(frame: av.VideoFrame) -> Filters:
@@ -62,7 +62,7 @@ def upright_filters(frame: av.VideoFrame) -> Filters:
         return _filters(_MATRIX_OF_QUARTERS[round(frame.rotation / 90) % 4])
     if data is None:
         return ()
-    a, b, _, c, d = np.frombuffer(bytes(cast("SideData", data)), np.int32)[:5].tolist()
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
     return _filters((a, b, c, d))
 
 

@@ -114,6 +114,18 @@ def test_an_unknown_operator_is_named_with_its_node(tmp_path: Path) -> None:
     assert "n_hidden_relu" in str(error)
 
 
+def test_an_unknown_operator_without_a_name_or_output(tmp_path: Path) -> None:
+    """Found by benchmarks/fuzz.py: an IndexError while the message was made."""
+    model = TinyNet().proto()
+    node = model.graph.node[0]
+    node.op_type, node.name = "Convolve", ""
+    del node.output[:]
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(EngineError, match="no operator Convolve"):
+        load_onnx(path)
+
+
 def test_an_empty_graph_is_damaged(tmp_path: Path) -> None:
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])
     onnx.save(helper.make_model(helper.make_graph([], "g", [value], [value])), tmp_path / "e.onnx")
