@@ -183,6 +183,7 @@ class Profiler:
         self.reconnects = 0
         self.stalls = 0
         self._newest_in_ns: int | None = None
+        self._away_ns: int | None = None
 
     @property
     def trace(self) -> Trace:
@@ -205,6 +206,7 @@ class Profiler:
             if self._first_ns is None:
                 self._first_ns = captured_ns
             self._newest_in_ns = captured_ns
+            self._away_ns = None
 
     def stall(self) -> None:
         """Count that the source gave nothing for too long."""
@@ -215,10 +217,18 @@ class Profiler:
         self.trace.instant("stall")
 
     def lost(self) -> None:
-        """Note that the source is gone, until it is back."""
+        """Note that the source is gone, until it is back; called again for each try that fails."""
         with self._lock:
-            self.away = True
-        self.trace.instant("lost")
+            was_away, self.away = self.away, self._newest_in_ns is not None
+            self._away_ns = now_ns()
+        if self.away and not was_away:
+            self.trace.instant("lost")
+
+    def away_age_s(self) -> float | None:
+        """Return how long ago a lost source was last tried, or None where it is not lost."""
+        with self._lock:
+            away_ns = self._away_ns
+        return _age_s(away_ns)
 
     def reconnect(self) -> None:
         """Count that a lost source is back."""

@@ -29,6 +29,7 @@ from rtseg.realtime.profile import Profiler
 from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.refiners import build_refiner, check_refine_options, remind_of_sound
 from rtseg.realtime.report import RunReport, build_report, write_report
+from rtseg.realtime.service import Service
 from rtseg.realtime.sinks.encode import EncodeOptions, parse_bitrate
 from rtseg.realtime.sinks.resolve import (
     SinkOptions,
@@ -85,11 +86,13 @@ def run_session(options: argparse.Namespace) -> int:
         profiler = Profiler()
         with (
             metrics_server(options, {sources[0].name: profiler}),
+            Service({sources[0].name: profiler}, lambda: signals.code is not None) as service,
             open_source(typed, source_options(options)) as source,
             open_engine(options, source.info) as engine,
         ):
             view = view_options(options, engine, texts)
             controls = Controls(view, switchable_views(view, texts))
+            service.paused = lambda: controls.paused
             classes = load_palette(options.palette, engine.spec.classes)
             profiler.history = history_for(options, classes)
             renderer = Renderer(classes, view, controls)

@@ -26,6 +26,7 @@ from rtseg.realtime.profile import END_OF_INPUT, Profiler
 from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.refiners import build_refiner, check_refine_options
 from rtseg.realtime.report import RunReport, StreamReport, build_report
+from rtseg.realtime.service import Service
 from rtseg.realtime.sinks.jsonl import JsonlFile, JsonlSink
 from rtseg.realtime.sinks.resolve import SinkOptions, open_label_sink, open_sink, parse_sink
 from rtseg.realtime.sinks.sink import Sink
@@ -63,9 +64,11 @@ def run_several(
     profilers = {source.name: Profiler(total=total) for source in sources}
     with contextlib.ExitStack() as stack:
         stack.enter_context(session.metrics_server(options, profilers))
+        service = stack.enter_context(Service(profilers, lambda: signals.code is not None))
         engine = stack.enter_context(session.open_engine(options, _together(sources)))
         view = session.view_options(options, engine, shared)
         controls = Controls(view, session.switchable_views(view, [*shared, *own]))
+        service.paused = lambda: controls.paused
         classes = load_palette(options.palette, engine.spec.classes)
         total.history = session.history_for(options, classes)
         health = _Health(profilers, controls)

@@ -13,12 +13,14 @@ from typing import Literal, get_args
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sinks.encode import EncodeOptions
+from rtseg.realtime.sinks.network import is_network, parse_network
 from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions
 from rtseg.realtime.sinks.sink import Sink
+from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.web.address import is_web, parse_web
 from rtseg.realtime.web.options import WebOptions
 
-SinkKind = Literal["window", "null", "web", "video", "images", "directory", "stdout"]
+SinkKind = Literal["window", "null", "web", "network", "video", "images", "directory", "stdout"]
 LabelIds = Literal["trainids", "cityscapes"]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -26,10 +28,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 FORMS = (
     "FILE.mp4, FILE.mkv, FILE.mov, an existing directory, frame_%06d.png, window, null, "
-    "web, web:PORT, http://HOST:PORT (live page), - (Matroska on standard output)"
+    "web, web:PORT, http://HOST:PORT (live page), rtsp://HOST/PATH, rtmp://HOST/APP/KEY, "
+    "udp://HOST:PORT (MPEG-TS), - (Matroska on standard output)"
 )
 
-_LATER = re.compile(r"(rtsp|rtsps|rtmp|rtmps|udp|tcp|srt)://", re.IGNORECASE)
+_LATER = re.compile(r"(rtsps|rtmps|tcp|srt)://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class SinkTarget:
 
     Attributes:
         kind: what it is.
-        text: what the user typed.
+        text: what the user typed, with any password.
     """
 
     kind: SinkKind
@@ -92,6 +95,9 @@ def parse_sink(text: str) -> SinkTarget:
     if is_web(plain):
         parse_web(plain)
         return SinkTarget("web", plain)
+    if is_network(plain):
+        parse_network(plain)
+        return SinkTarget("network", plain)
     if _LATER.match(plain):
         scheme = plain.split("://", maxsplit=1)[0].lower()
         raise UsageError(f"{scheme} outputs are not supported yet. Allowed: {FORMS}")
@@ -117,7 +123,7 @@ def parse_sink(text: str) -> SinkTarget:
         hint = f"; did you mean {near[0]!r}?"
     elif suffix:
         hint = f"; did you mean {str(path.with_suffix('.mp4'))!r}?"
-    raise UsageError(f"unknown output {text!r}{hint or '.'} Allowed: {FORMS}")
+    raise UsageError(f"unknown output {shown(text)!r}{hint or '.'} Allowed: {FORMS}")
 
 
 def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
@@ -132,6 +138,10 @@ def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
         from rtseg.realtime.sinks.window import WindowSink
 
         return WindowSink(options.controls)
+    if target.kind == "network":
+        from rtseg.realtime.sinks.publisher import NetworkSink
+
+        return NetworkSink(parse_network(target.text), options.encode)
     if target.kind == "null":
         from rtseg.realtime.sinks.null import NullSink
 
@@ -205,10 +215,11 @@ def refuse_clashes(outputs: Iterable[str], inputs: Iterable[str] = ()) -> None:
     taken: dict[str, str] = {}
     inputs = tuple(inputs)
     for text in outputs:
-        place = text if text in ("window", "null", "-") or is_web(text) else os.path.realpath(text)
+        own = text in ("window", "null", "-") or is_web(text) or is_network(text)
+        place = text if own else os.path.realpath(text)
         if place in taken and text != "null":
             raise UsageError(
-                f"two outputs go to the same place: {taken[place]} and {text}. "
+                f"two outputs go to the same place: {shown(taken[place])} and {shown(text)}. "
                 "Allowed: each place once",
                 reason="SAME_FILE",
             )

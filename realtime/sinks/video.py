@@ -242,7 +242,7 @@ class VideoFileSink(Sink):
         # other outputs hold the same picture, so the time is written into a new one
         timed = picture.reformat(format="yuv420p", width=picture.width, height=picture.height)
         if timed is picture:
-            timed = _copy_of(picture)
+            timed = copy_of(picture)
         timed.pts, timed.time_base = pts, self._time_base
         return timed
 
@@ -343,7 +343,8 @@ class _StandardOutput:
         self.closed = True
 
 
-def _copy_of(picture: av.VideoFrame) -> av.VideoFrame:
+def copy_of(picture: av.VideoFrame) -> av.VideoFrame:
+    """Return a picture (8-bit yuv420p) with the same pixels and colours, without its time."""
     import av
 
     from rtseg.realtime.yuv import colour_tags, planes_420

@@ -131,8 +131,6 @@ class ReconnectingSource(Source):
                 self._backoff.reset()
             if lost.reason == "TIMEOUT" and self.observer is not None:
                 self.observer.stall()
-            if self.observer is not None:
-                self.observer.lost()
             log.warning("%s: %s; reconnecting", lost.reason, lost, extra={"reason": lost.reason})
             if not self._come_back(lost):
                 return
@@ -173,6 +171,7 @@ class ReconnectingSource(Source):
             SourceError: every try allowed has failed.
         """
         self._source.close()
+        self._note_lost()
         begun_ns = now_ns()
         refused: Counter[str] = Counter()
         error, tries = lost, 0
@@ -188,6 +187,7 @@ class ReconnectingSource(Source):
                 # The same word again and again for a week helps nobody.
                 level = logging.INFO if failure.reason == error.reason else logging.WARNING
                 error = failure
+                self._note_lost()
                 log.log(
                     level,
                     "%s: %s; try %d failed",
@@ -206,6 +206,10 @@ class ReconnectingSource(Source):
                 return False
             self._say_back(info, (now_ns() - begun_ns) / 1e9, tries)
             return True
+
+    def _note_lost(self) -> None:
+        if self.observer is not None:
+            self.observer.lost()
 
     def _open_next(self) -> SourceInfo | None:
         source = self._connect()

@@ -20,7 +20,7 @@ class SourceObserver(Protocol):
         """Count that the source gave nothing for too long."""
 
     def lost(self) -> None:
-        """Hear that the connection is gone, and is to be made anew."""
+        """Hear that the connection is gone; called again for each try that fails."""
 
     def reconnect(self) -> None:
         """Count that the source was lost and is back."""

@@ -16,6 +16,7 @@ import pytest
 
 DEBIAN_PYTHON = "/usr/bin/python3"
 RTSP_SCRIPT = Path(__file__).with_name("rtsp_server.py")
+RTSP_RECORD_SCRIPT = Path(__file__).with_name("rtsp_record_server.py")
 TEST_PIPELINE = (
     "( videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=25/1 "
     "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 "
@@ -42,10 +43,26 @@ def rtsp_server(
     pipeline: str = TEST_PIPELINE, *auth: str, port: int = 0
 ) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     """Run a GStreamer RTSP server; yield its port and process. ``auth``: method, user, password."""
+    with _script(RTSP_SCRIPT, str(port), pipeline, *auth) as running:
+        yield running
+
+
+@contextmanager
+def rtsp_receiver(
+    path: Path, *auth: str, port: int = 0
+) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Run an RTSP server that keeps what is sent to ``/live`` as bare H.264 in ``path``.
+
+    Yields its port and process. ``auth``: user, password.
+    """
+    with _script(RTSP_RECORD_SCRIPT, str(port), str(path), *auth) as running:
+        yield running
+
+
+@contextmanager
+def _script(script: Path, *arguments: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     process = subprocess.Popen(
-        [DEBIAN_PYTHON, str(RTSP_SCRIPT), str(port), pipeline, *auth],
-        stdout=subprocess.PIPE,
-        text=True,
+        [DEBIAN_PYTHON, str(script), *arguments], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     try:

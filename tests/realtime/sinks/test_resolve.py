@@ -13,6 +13,7 @@ from rtseg.realtime.sinks.images import ImageSink
 from rtseg.realtime.sinks.jsonl import JsonlSink
 from rtseg.realtime.sinks.labels import LabelSink, LabelVideoSink
 from rtseg.realtime.sinks.null import NullSink
+from rtseg.realtime.sinks.publisher import NetworkSink
 from rtseg.realtime.sinks.resolve import (
     SinkOptions,
     open_jsonl_sink,
@@ -34,6 +35,9 @@ from rtseg.realtime.sinks.window import WindowSink
         ("-", "stdout", VideoFileSink),
         ("web", "web", WebSink),
         ("http://0.0.0.0:8080", "web", WebSink),
+        ("rtsp://user:secret@host/live", "network", NetworkSink),
+        ("rtmp://host/app/key", "network", NetworkSink),
+        ("UDP://239.0.0.1:5000", "network", NetworkSink),
         ("a/seg.mp4", "video", VideoFileSink),
         ("SEG.MKV", "video", VideoFileSink),
         ("./window.mov", "video", VideoFileSink),
@@ -56,7 +60,10 @@ def test_forms(text, kind, sink):
         ("seg.avi", "did you mean 'seg.mp4'?"),
         ("seg.png", "seg_%06d.png"),
         ("absent/", "no directory"),
-        ("rtsp://user:secret@host/live", "rtsp outputs are not supported yet"),
+        ("rtsps://user:secret@host/live", "rtsps outputs are not supported yet"),
+        ("rtsp://user:secret@:554/live", "lacks a host"),
+        ("udp://user:secret@host", "lacks a port"),
+        ("ftp://user:secret@host/seg", "unknown output"),
         ("web:99999", "a port is 0"),
         ("https://localhost:8080", "reverse proxy"),
         ("http://user:secret@localhost:80", "no user name"),
@@ -78,7 +85,16 @@ def test_any_text_is_a_sink_or_a_usage_error(text):
     except UsageError as error:
         message = str(error)
     else:
-        assert target.kind in ("window", "null", "web", "video", "images", "directory", "stdout")
+        assert target.kind in (
+            "window",
+            "null",
+            "web",
+            "network",
+            "video",
+            "images",
+            "directory",
+            "stdout",
+        )
         return
     assert "\n" not in message or "\n" in repr(text)
 
@@ -113,6 +129,9 @@ def test_clashes(tmp_path):
         refuse_clashes([a, b])
     with pytest.raises(UsageError, match="two outputs"):
         refuse_clashes(["window", "window"])
+    with pytest.raises(UsageError, match="two outputs") as caught:
+        refuse_clashes(["rtsp://u:secret@host/live", "rtsp://u:secret@host/live"])
+    assert "secret" not in str(caught.value)
     with pytest.raises(UsageError, match="the input itself"):
         refuse_clashes([str(tmp_path / "link" / "in.mp4")], [str(tmp_path / "in.mp4")])
     refuse_clashes([a, "null", "null", "window", str(tmp_path)], [str(tmp_path / "in.mp4")])
