@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ from rtseg.engines.cuda import Gpu
 from rtseg.engines.cuda_layer import OUT_OF_MEMORY, U8, device_error
 from rtseg.engines.errors import EngineError
 
-_LAUNCH_FAILED = 719
-_OTHER = 1
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
+_BLOCKING_SYNC = 1  # CU_EVENT_BLOCKING_SYNC
+_LAUNCH_FAILED, _ILLEGAL_ADDRESS, _OTHER = 719, 700, 1
+# PyCUDA tells errors apart by a handful of classes; the driver's words say the rest.
+_LOST_WORDS = ("illegal", "misaligned", "launch failure", "uncorrectable", "unavailable")
 
 
 class PyCuda:
@@ -83,7 +86,7 @@ class PyCuda:
     def stream(self) -> int:
         """Return a new stream, which does not wait for the default one."""
         with self._named("Stream"):
-            stream = self._driver.Stream(self._driver.stream_flags.NON_BLOCKING)
+            stream = self._driver.Stream(_NON_BLOCKING)
         return self._keep(int(stream.handle), stream)
 
     def end_stream(self, stream: int) -> None:
@@ -93,7 +96,7 @@ class PyCuda:
     def event(self) -> int:
         """Return a new event."""
         with self._named("Event"):
-            event = self._driver.Event(self._driver.event_flags.BLOCKING_SYNC)
+            event = self._driver.Event(_BLOCKING_SYNC)
         return self._keep(id(event), event)
 
     def end_event(self, event: int) -> None:
@@ -145,9 +148,11 @@ class PyCuda:
     def close(self) -> None:
         """Let the primary context go. May be called more than once."""
         if self._context is not None:
+            context, self._context = self._context, None
             self._kept.clear()
-            self._context.detach()
-            self._context = None
+            # From another thread than the one that opened it, PyCUDA keeps its reference.
+            with suppress(self._driver.Error):
+                context.detach()
 
     def _keep(self, number: int, thing: Any) -> int:
         self._kept[number] = thing
@@ -164,4 +169,6 @@ class PyCuda:
         except driver.LaunchError as error:
             raise device_error(what, _LAUNCH_FAILED, str(error)) from error
         except driver.Error as error:
-            raise device_error(what, _OTHER, " ".join(str(error).split())) from error
+            said = " ".join(str(error).split())
+            lost = any(word in said for word in _LOST_WORDS)
+            raise device_error(what, _ILLEGAL_ADDRESS if lost else _OTHER, said) from error
