@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from rtseg.engines.engine import Engine
@@ -57,6 +58,11 @@ def run_several(
         raise UsageError(
             "--labels-out of several sources is a directory. "
             f"Received: {options.labels_out!r} for {len(sources)} sources"
+        )
+    if options.keyframes is not None and options.keyframes > 1:
+        raise UsageError(
+            "--keyframes follows the motion from one frame to the next, which are here of "
+            f"different sources. Allowed: with one source. Received: {len(sources)} sources"
         )
     source_options = session.source_options(options)
     total = Profiler()
@@ -134,8 +140,18 @@ def split_outputs(texts: Sequence[str], layout: str | None) -> tuple[list[str], 
 
 
 def _together(sources: Sequence[NamedSource]) -> SourceInfo:
-    """Return what the engine is told: many frames at once count, not one frame's time."""
-    return SourceInfo(name=_title(sources), stem="sources", width=0, height=0, live=False)
+    """Return what the engine is told: the frames of all, of which many count, not one's time.
+
+    Sizes and rates are not known yet: 720p and 30 frames/s each is what cameras give.
+    """
+    return SourceInfo(
+        name=_title(sources),
+        stem="sources",
+        width=1280,
+        height=720,
+        fps=Fraction(30 * len(sources)),
+        live=False,
+    )
 
 
 def _title(sources: Sequence[NamedSource]) -> str:

@@ -139,6 +139,7 @@ def test_separate_needs_directories() -> None:
     [
         (["--out", "seg.mp4", "--layout", "separate"], "--layout separate"),
         (["--labels-out", "ids.mkv"], "is a directory"),
+        (["--out", "seg.mp4", "--keyframes", "3"], "--keyframes"),
         (["--out", "seg.mp4", "--out", "seg.mp4"], "same place"),
     ],
 )
