@@ -30,6 +30,9 @@ from rtseg.realtime.web.webrtc import MOST_SDP_BYTES, BadOffer, VideoFeed, has_w
 POLL_S = 0.1
 """How often a page is told of a view that something else (the window's keys) has changed."""
 
+FAREWELL_S = 0.5
+"""How long the end of the run waits for pages to hear of it."""
+
 GONE = 1001
 TRY_LATER = 1013
 MOST_BAD = 20
@@ -76,7 +79,7 @@ class LivePage:
         self.app = Starlette(
             routes=[
                 Route("/", self._index),
-                Route("/stream.mjpg", self._stream),
+                Route("/stream.mjpg", self._stream, methods=["GET"]),
                 Route("/snapshot.png", self._snapshot),
                 Route("/state.json", self._state_json),
                 Route("/webrtc", self._answer, methods=["POST"]),
@@ -87,8 +90,11 @@ class LivePage:
     async def close(self) -> None:
         """End every stream and page, in order."""
         self._closing.set()
-        self._latest.close()
         self._wake()
+        deadline_s = time.monotonic() + FAREWELL_S
+        while self._pages.count and time.monotonic() < deadline_s:
+            await asyncio.sleep(0.01)  # pages keep the last picture if they hear of the end first
+        self._latest.close()
         if self._webrtc is not None:
             await self._webrtc.close()
         self._sampler.cancel()
@@ -112,6 +118,8 @@ class LivePage:
         )
 
     async def _stream(self, request: Request) -> Response:
+        if request.method != "GET":  # HEAD would hold a place and send nothing
+            return Response(status_code=405, headers={"allow": "GET"})
         return MjpegResponse(self._jpegs, self.watchers)
 
     async def _answer(self, request: Request) -> Response:

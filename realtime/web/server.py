@@ -87,7 +87,7 @@ class WebServer:
 
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_exception_handler(_say_quietly)
-        _quiet_uvicorn()
+        _quiet_libraries()
         with ThreadPoolExecutor(1, thread_name_prefix="rtseg-web-encode") as executor:
             page = self._make_page(executor)
             config = uvicorn.Config(
@@ -196,12 +196,13 @@ class _ToDebug(logging.Handler):
         _log.debug("%s: %s", record.name, record.getMessage())
 
 
-def _quiet_uvicorn() -> None:
-    """Show uvicorn's lines with ``-vv`` only, as ours: stderr is the run's."""
-    logger = logging.getLogger("uvicorn")
-    if not any(isinstance(handler, _ToDebug) for handler in logger.handlers):
-        logger.addHandler(_ToDebug())
-    logger.propagate = False
+def _quiet_libraries() -> None:
+    """Show the libraries' lines with ``-vv`` only, as ours: stderr is the run's."""
+    for name in ("uvicorn", "aiortc", "aioice"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, _ToDebug) for handler in logger.handlers):
+            logger.addHandler(_ToDebug())
+        logger.propagate = False
 
 
 def _say_quietly(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

@@ -41,9 +41,18 @@ class Video {
     this.start();
   }
 
+  // The run is over, or the server is away: the last picture stays on view.
   end() {
     this.wanted = false;
-    this.stop();
+    if (this.shown === 'webrtc') {
+      const canvas = Object.assign(document.createElement('canvas'), { width: this.video.videoWidth, height: this.video.videoHeight });
+      canvas.getContext('2d').drawImage(this.video, 0, 0);
+      this.image.src = canvas.toDataURL('image/jpeg', 0.9);
+      this.image.hidden = false;
+      this.video.hidden = true;
+    }
+    this.shown = null;
+    this.hangUp();
   }
 
   stop() {

@@ -204,10 +204,12 @@ def test_a_server_that_freezes_and_thaws_is_a_stall() -> None:
             server.send_signal(signal.SIGSTOP)
             try:
                 reader.wait_for(lambda: reader.counts.stalls)
+                reader.wait_for(lambda: reader.counts.away)
             finally:
                 server.send_signal(signal.SIGCONT)
             reader.wait_for(lambda: reader.counts.reconnects)
             reader.more(5)
+            assert not reader.counts.away
     assert (reader.counts.stalls, reader.error) == (1, None)
     assert_one_timeline(reader)
 

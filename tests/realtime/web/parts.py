@@ -11,6 +11,7 @@ import numpy as np
 
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.realtime.controls import Controls
+from rtseg.realtime.errors import SinkError
 from rtseg.realtime.frame import Frame, Rendered, now_ns
 from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.profile import Profiler
@@ -78,7 +79,12 @@ def page(
             frame = Frame(index, video, index * TICKS, TIME_BASE)
             profiler.frame_in(frame.captured_ns)
             image = renderer.render(frame, labels())
-            sink.write(Rendered(frame, labels(), image, {"infer": 1.5}))
+            try:
+                sink.write(Rendered(frame, labels(), image, {"infer": 1.5}))
+            except SinkError:
+                if fed.stop.is_set():  # the test closed the page itself
+                    return
+                raise
             profiler.frame_out(
                 index=index,
                 pts_s=frame.pts_s,

@@ -257,4 +257,5 @@ def test_the_end_and_a_stall_are_said(browser: Browser) -> None:
         tab.page.locator("#stale", has_text="no new frame for").wait_for()
         tab.keep("stalled")
     tab.status("ended")
+    assert sum(tab.colour(SKY)) > 60  # the last picture stays
     tab.close()

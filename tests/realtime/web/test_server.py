@@ -163,6 +163,11 @@ def test_only_so_many_watch(fed: Fed) -> None:
             answer.close()
 
 
+def test_asking_for_the_head_of_the_video_takes_no_place(fed: Fed) -> None:
+    assert httpx.head(fed.url + "/stream.mjpg", timeout=WAIT_S).status_code == 405
+    assert number_in(fed, "page", "watchers") == 0
+
+
 def test_a_snapshot_is_the_picture_without_loss(fed: Fed) -> None:
     until(lambda: fed.written > 0, "a frame")
     answer = httpx.get(fed.url + "/snapshot.png", timeout=WAIT_S)
