@@ -57,21 +57,24 @@ class TensorRtEngine(InflightEngine):
         slots = max(2, requests) if requests else 2
         self._idle: list[_Slot] = []
         self.assumed: tuple[str, ...] = ()
+        spec = header.spec
+        blank = np.zeros((1, spec.height, spec.width, 3), np.uint8)
         try:
             with cuda.current():
                 for _ in range(slots):
                     self._idle.append(_Slot(header, plan, cuda, graph=graph))
+                    # What a runtime compiles or captures for a slot is done before frames come.
+                    self._idle[-1].run(blank, np.empty(blank.shape[:3], np.uint8))
         except BaseException:
             self._free()
             raise
         super().__init__(
-            header.spec,
+            spec,
             requests=slots,
             workers=slots,
             name=identity.backend,
             frames_at_once=identity.max_batch,
         )
-        self._warm_up()
 
     def profile(self) -> EngineProfile:
         """What the engine runs on."""
