@@ -31,6 +31,7 @@ DROP_STYLES = 5
 """How many reasons of drops have a colour of their own; the rarer ones share the last."""
 
 _LANE, _BAR = 30, 20
+_WAY = ("capture", "infer", "engine", "collect", "render")
 _NETWORK_TO_OUTPUT = ("preprocess", "infer", "refine", "render", "write")
 _HUES = 6
 _LEAST_SHARE = 0.002  # classes that never cover more of the picture are not drawn
@@ -221,7 +222,7 @@ def _few_frames(spans: Sequence[Span], frames: int) -> tuple[list[Span], int, in
 
 def _lanes(spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
     """Return lanes with their spans; a lane for each thread, more where spans overlap."""
-    order = sorted(spans, key=lambda span: span.start_ns)
+    order = sorted(spans, key=lambda span: (_rank(span.thread), span.start_ns))
     threads = list(dict.fromkeys(span.thread for span in order))
     lanes = []
     for thread in threads:
@@ -236,7 +237,12 @@ def _lanes(spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
     return lanes
 
 
+def _rank(thread: str) -> int:
+    """Return how far down a frame's way a thread is."""
+    return next((at for at, step in enumerate(_WAY) if thread.startswith(step)), len(_WAY))
+
+
 def _short(name: str) -> str:
     """Return a thread's name as far as the margin has room, its end first."""
-    name = name.removeprefix("sink-")
+    name = name.removeprefix("sink-").rsplit("/", 1)[-1]
     return name if len(name) <= 10 else "…" + name[-9:]

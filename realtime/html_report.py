@@ -134,7 +134,7 @@ def html_report(
 <section>
 <h2>How many frames took how long</h2>
 <div class="wide" id="histogram">{histogram_chart(latency)}</div>
-<p class="soft">Up to the 99th percentile; {above} frames took longer, at most \
+<p class="soft">Up to the 99th percentile; {above} of {latency.count} frames took longer, at most \
 {report.latency.max_ms:.1f} ms.</p>
 </section>
 {"" if history is None else _over_time(history)}
@@ -250,6 +250,8 @@ def _frames(report: RunReport) -> Iterable[tuple[str, object]]:
 
 def _environment(report: RunReport) -> Iterable[tuple[str, object]]:
     for name, value in report.environment.items():
+        if value in (None, ""):
+            continue
         if isinstance(value, dict):
             yield name, ", ".join(f"{key} {found}" for key, found in value.items())
         else:
