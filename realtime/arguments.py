@@ -232,6 +232,15 @@ def _add_view(parser: Parser) -> None:
         help="rate, latency, drops in the picture (default: in a window)",
     )
     group.add_argument(
+        "--smooth",
+        type=number(int, 1, 10),
+        nargs="?",
+        const=2,
+        metavar="N",
+        help="less flicker: a pixel changes its class after N frames in a row that say so, where "
+        "the picture has not changed (default N: 2)",
+    )
+    group.add_argument(
         "--redact",
         metavar="A,B",
         help="cover these classes, such as person,rider, in every output; sound and subtitles "

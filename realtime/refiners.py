@@ -11,17 +11,24 @@ from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.palette import select_classes
 from rtseg.realtime.redact import RedactOptions, Redactor
 from rtseg.realtime.refine import Chain, Refiner
+from rtseg.realtime.smooth import Smoother
 
 _log = logging.getLogger("rtseg.realtime")
 
 
 def check_refine_options(options: argparse.Namespace) -> None:
-    """Refuse what would look like redaction and be none.
+    """Refuse what would look like redaction and be none, or less than is promised.
 
     Raises:
-        UsageError: an option of redaction without ``--redact``.
+        UsageError: an option of redaction without ``--redact``, or class ids that are guessed
+            for some of the frames (``--keyframes``) with it.
     """
     if options.redact is not None:
+        if options.keyframes > 1:
+            raise UsageError(
+                "--redact needs the network's own answer for every frame. "
+                f"Allowed with it: --keyframes 1. Received: {options.keyframes}"
+            )
         return
     for name in ("redact_style", "redact_margin", "redact_hold"):
         if getattr(options, name) is not None:
@@ -43,6 +50,8 @@ def build_refiner(options: argparse.Namespace, classes: ClassTable) -> Refiner |
     """
     check_refine_options(options)
     links: list[Refiner] = []
+    if options.smooth is not None:
+        links.append(Smoother(options.smooth))  # first: it looks at the frame
     if options.redact is not None:
         given = {
             "style": options.redact_style,

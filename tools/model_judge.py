@@ -56,6 +56,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     consistency.add_argument("clip", help="a video, or a folder of consecutive frames")
     consistency.add_argument("--max-frames", type=count, metavar="N", help="the first N frames")
+    consistency.add_argument(
+        "--smooth", type=count, metavar="N", help="steady the answers as rt-seg --smooth N does"
+    )
     consistency.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -118,13 +121,16 @@ def consistency(options: argparse.Namespace) -> None:
 
     from rtseg.calibration.temporal import ConsistencyMeter, working_size
     from rtseg.engines.labels import CITYSCAPES
+    from rtseg.realtime.smooth import Smoother
     from rtseg.realtime.sources.resolve import open_source
 
     meter = ConsistencyMeter(len(CITYSCAPES))
+    smoother = Smoother(options.smooth or 1)
     with _predictor(options) as predict, open_source(options.clip) as source:
         for frame in islice(source.frames(), options.max_frames):
             image = np.asarray(frame.video.to_ndarray(format="rgb24"), np.uint8)
-            meter.add(image, predict(image, working_size(*image.shape[:2])))
+            labels = predict(image, working_size(*image.shape[:2]))
+            meter.add(image, smoother.steady(frame.video, labels, frame.pts_s))
     result = meter.result()
     by_class = {
         name: float(iou)

@@ -259,6 +259,26 @@ def test_the_command_covers_in_files_and_pictures(
     assert found[5].mean() < 90
 
 
+@pytest.mark.parametrize("words", [[], ["--view", "side-by-side"], ["--smooth"]])
+def test_several_sources_in_one_picture_are_covered_each(
+    network: Path, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two sources that are white, so "person", all over; beside them are borders and names."""
+    out = tmp_path / "grid.mp4"
+    white = "lavfi:color=white:size=128x96:rate=10:duration=1"
+    code = main(
+        [
+            *("--source", white, "--source", f"{white},format=yuv420p", "--out", str(out)),
+            *("--engine", str(network), "--alpha", "0", "--redact", "person"),
+            *("--redact-style", "fill", "-q", *words),
+        ]
+    )
+    assert code == 0, capsys.readouterr().err
+    for luma in luma_of(out):
+        assert (luma > 150).mean() < 0.05
+    assert any((abs(luma.astype(int) - FILL) < 4).mean() > 0.5 for luma in luma_of(out))
+
+
 def test_options_without_redact_and_unknown_classes_are_refused(
     network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,6 +68,23 @@ def test_a_clip_that_stands_still_is_consistent(
     assert "1 pairs of frames, 100.0 % of the pixels judged" in capsys.readouterr().out
 
 
+def test_smoothing_makes_a_noisy_clip_steadier(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, _ = scene(3, 960, 480)
+    random = np.random.default_rng(0)
+    for number in range(6):
+        noisy = np.clip(image + random.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"frame_{number:06d}.png"), noisy[:, :, ::-1])
+    agreement = []
+    for words in ([], ["--smooth", "4"]):
+        assert main(["consistency", network, str(tmp_path), "--json", *words]) == 0
+        agreement.append(json.loads(capsys.readouterr().out.splitlines()[-1])["agreement"])
+    assert agreement[0] < agreement[1]
+    assert main(["consistency", network, str(tmp_path), "--smooth", "99"]) == 2
+    assert "1 to 10" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("clip", "reason"), [("none.mp4", "NOT_FOUND"), ("text.mp4", "NOT_A_VIDEO")]
 )
