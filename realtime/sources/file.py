@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,4 +46,9 @@ class FileSource(ContainerSource):
             empty = False
         if empty:
             return SourceError(f"{self._name}: the file is empty", reason="NO_FRAMES")
-        return super()._explained(error)
+        if error.errno == errno.EIO:
+            return SourceError(f"{self._name}: it cannot be read to its end", reason="READ_FAILED")
+        explained = super()._explained(error)
+        if explained.reason == "FAILED":  # whatever FFmpeg stumbled over was in the file
+            return SourceError(f"{explained}; the file is damaged", reason="NOT_A_VIDEO")
+        return explained

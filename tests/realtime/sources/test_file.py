@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import logging
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from rtseg.realtime.errors import RealtimeError, SourceError, UsageError
 from rtseg.realtime.frame import Frame
+from rtseg.realtime.sources.file import FileSource
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
 from tests.data import shared_data
@@ -466,3 +468,17 @@ def test_a_closed_file_leaves_no_decoder_behind(tmp_path: Path) -> None:
         assert psutil.Process().num_threads() <= before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.EIO, "READ_FAILED"), (errno.EINVAL, "NOT_A_VIDEO")]
+)
+def test_what_is_wrong_within_a_file_is_no_connection(
+    tmp_path: Path, number: int, reason: str
+) -> None:
+    """Found by benchmarks/fuzz.py: damaged files ended with CONNECTION_FAILED, or FAILED."""
+    clip = make_video(tmp_path / "x.mp4", frames=1)
+    error = av.error.FFmpegError(number, "whatever")
+    explained = FileSource(clip, SourceOptions())._explained(error)
+    assert explained.reason == reason
+    assert "x.mp4" in str(explained)
