@@ -68,6 +68,8 @@ class Frame:
             as far as the source can tell).
         packets: sound and subtitle packets read before this frame, timestamps shifted as
             the frame's are.
+        damaged: whether data is missing or broken in front of it or in it: the decoder fills
+            such places from earlier pictures.
     """
 
     index: int
@@ -77,6 +79,7 @@ class Frame:
     captured_ns: int = field(default_factory=now_ns)
     decode_ms: float = 0.0
     packets: tuple[av.Packet[Any], ...] = ()
+    damaged: bool = False
 
     @property
     def pts_s(self) -> float:

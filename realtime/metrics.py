@@ -160,6 +160,7 @@ class _Collector:
         for counter, text in (
             ("frames_in", "Frames that the source handed over."),
             ("frames_out", "Frames that reached the outputs."),
+            ("frames_damaged", "Frames with data missing or damaged on the way."),
             ("reconnects", "Times a lost source came back."),
             ("stalls", "Times a source gave nothing for too long."),
         ):

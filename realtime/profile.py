@@ -178,6 +178,7 @@ class Profiler:
         self._first_ns: int | None = None
         self._last_ns: int | None = None
         self.frames_in = 0
+        self.frames_damaged = 0
         self.frames_out = 0
         self.warmup_runs = 0
         self.reconnects = 0
@@ -197,12 +198,13 @@ class Profiler:
             history = self._total.history
         self._trace = trace if history is None else HistoryTrace(trace, history)
 
-    def frame_in(self, captured_ns: int) -> None:
+    def frame_in(self, captured_ns: int, *, damaged: bool = False) -> None:
         """Count a frame that the source handed over."""
         if self._total is not None:
-            self._total.frame_in(captured_ns)
+            self._total.frame_in(captured_ns, damaged=damaged)
         with self._lock:
             self.frames_in += 1
+            self.frames_damaged += damaged
             if self._first_ns is None:
                 self._first_ns = captured_ns
             self._newest_in_ns = captured_ns

@@ -84,6 +84,7 @@ class RunReport:
         peak_memory_mib: highest resident memory, in MiB.
         warmup_runs: network runs before the first frame, left out of everything above.
         environment: processor, engine, versions.
+        frames_damaged: frames in whose data was missing or damaged, such as by lost packets.
         outputs: what outputs say of themselves (the index of a recording's files, what a
             receiver did not get).
         streams: each of several sources; everything above is of all of them together.
@@ -109,6 +110,7 @@ class RunReport:
     environment: dict[str, Any]
     reconnects: int = 0
     stalls: int = 0
+    frames_damaged: int = 0
     outputs: list[SinkSummary] = field(default_factory=list)
     streams: list[StreamReport] = field(default_factory=list)
     recent: list[FrameRecord] = field(default_factory=list)
@@ -131,7 +133,8 @@ class RunReport:
             f"frames      {self.frames_in} in, {self.frames_out} out, "
             f"{sum(self.dropped.values())} dropped{f' ({drops})' if drops else ''}; "
             f"{self.warmup_runs} warm-up runs left out; "
-            f"{self.reconnects} reconnects, {self.stalls} stalls",
+            f"{self.reconnects} reconnects, {self.stalls} stalls"
+            + (f"; {self.frames_damaged} damaged on the way" if self.frames_damaged else ""),
             f"loop        {self.throughput_fps:.1f} frames/s over {self.elapsed_s:.1f} s, "
             f"{self.cpu_ms_per_frame:.1f} CPU-ms a frame, {self.cores_busy:.2f} cores busy",
             f"network     {self.network_ms:.1f} ms (median, inside the loop), "
@@ -210,6 +213,7 @@ def build_report(
         warmup_runs=profiler.warmup_runs,
         reconnects=profiler.reconnects,
         stalls=profiler.stalls,
+        frames_damaged=profiler.frames_damaged,
         environment={
             "cpu": environment.cpu_name(),
             "cores": environment.usable_cores(),

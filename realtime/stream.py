@@ -327,7 +327,7 @@ class Stream:
             for frame in self._source.frames():
                 if self._stopping.is_set():
                     return
-                self.profiler.frame_in(frame.captured_ns)
+                self.profiler.frame_in(frame.captured_ns, damaged=frame.damaged)
                 begun_ns = frame.captured_ns - int(frame.decode_ms * 1e6)
                 trace.span("decode", begun_ns, frame.captured_ns, frame.index)
                 if carried:

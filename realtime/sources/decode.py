@@ -56,6 +56,8 @@ class FrameReader:
         name: str,
     ) -> None:
         self.damaged = 0
+        self._hurt = False
+        self._said_hurt = False
         self.turner = Turner()
         self._container = container
         self._video = video
@@ -138,8 +140,16 @@ class FrameReader:
                 captured_ns=captured_ns,
                 decode_ms=decode_ms,
                 packets=self.take_packets(),
+                damaged=self._was_hurt(),
             )
         self._lap_end = timeline.last + timeline.step
+
+    def _was_hurt(self) -> bool:
+        hurt, self._hurt = self._hurt, False
+        if hurt and not self._said_hurt:
+            self._said_hurt = True
+            log.warning("%s: data is missing or damaged, and pictures show it", self._name)
+        return hurt
 
     def _begin_window(self, pts: int) -> int:
         """Set which sound goes with a lap that begins at ``pts``; return where it ends."""
@@ -186,6 +196,7 @@ class FrameReader:
             if packet is not None and packet.stream.index != video.index:
                 self._sound.collect(packet)
                 continue
+            self._hurt |= packet is not None and packet.is_corrupt
             begun_ns = now_ns()
             try:
                 pictures = video.codec_context.decode(packet)
@@ -193,6 +204,7 @@ class FrameReader:
                 return
             except av.FFmpegError as error:
                 self.damaged += 1
+                self._hurt = True
                 if self.damaged == 1:
                     log.warning("%s: damaged data is skipped (%s)", self._name, error.strerror)
                 pictures = []
@@ -207,6 +219,7 @@ class FrameReader:
                     reason="TIMEOUT",
                 )
             for picture in pictures:
+                self._hurt |= picture.is_corrupt
                 picture.time_base = self._tick
                 yield picture, spent_ns / 1e6, done_ns
                 spent_ns = 0

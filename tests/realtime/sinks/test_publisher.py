@@ -30,6 +30,7 @@ from rtseg.realtime.sources.backoff import Backoff
 from tests.realtime.parts import BrightnessEngine, GraySource, ListSink, PlainPainter
 from tests.realtime.sinks.parts import context, rendered
 from tests.servers.running import needs_rtsp_server, rtsp_receiver, tcp_server
+from tests.servers.slow_link import needs_slow_link, slow_link
 
 SIZE = (160, 120)
 LIVE = {"live": True}
@@ -206,6 +207,25 @@ def test_a_frozen_receiver_costs_pictures_and_comes_back(tmp_path, caplog):
             server.send_signal(signal.SIGCONT)
             feeding.wait_for(lambda: sink.sent > before + 10)
     assert sink.connections >= 2
+
+
+@needs_slow_link
+def test_a_slow_link_costs_pictures_and_no_delay(tmp_path):
+    """What does not fit is left out before it is encoded, so what arrives can be decoded."""
+    out, port = tmp_path / "got.flv", free_port()
+    with slow_link(400) as link:
+        url = f"rtmp://{link.there}:{port}/live/cam"
+        command = [*link.inside, "ffmpeg", "-v", "error", "-listen", "1", "-i", url, "-c", "copy"]
+        receiver = subprocess.Popen([*command, str(out)], stdin=subprocess.DEVNULL)
+        try:
+            with Feeding(sink := to(url), noise=True) as feeding:
+                feeding.wait_for(lambda: sink.dropped.get("slow_receiver", 0) > 10)
+                assert sink.connections == 1
+            receiver.wait(60)
+        finally:
+            receiver.kill()
+            receiver.wait()
+    assert 1 <= len(decoded(out)) <= sink.sent
 
 
 def test_a_receiver_that_never_answers_is_left_alone_and_tried_again(caplog):
