@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from rtseg.engines.quality import DEFAULT_QUALITY, quality_points, size_of_quality
+from rtseg.engines.shipped import choose_model, shipped_models
 from rtseg.realtime import environment
 
 Beside = Callable[[], AbstractContextManager[object]]
@@ -38,6 +40,20 @@ def rt_seg() -> str:
     if not found:
         raise SystemExit("rt-seg is not installed in this environment: pip install .")
     return found
+
+
+def shipped_file(precision: str | None = None, size: tuple[int, int] | None = None) -> Path:
+    """Return the file of the shipped network that ``rt-seg`` would take.
+
+    Args:
+        precision: as ``rt-seg --precision``.
+        size: width and height; None for the default quality's.
+    """
+    name = "espnet-lite"
+    points = quality_points(name)
+    if size is None and points:
+        size = size_of_quality(points, name, DEFAULT_QUALITY)
+    return choose_model(shipped_models(), name, precision, size).path
 
 
 def default_clip() -> Path | None:

@@ -26,14 +26,13 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from common import clip_or_generated, machine, median_and_spread
+from common import clip_or_generated, machine, median_and_spread, shipped_file
 from numpy.typing import NDArray
 
 from rtseg.engines.adapt import adapt_onnx
 from rtseg.engines.graph import FRAMES, SCORES, cut_upsampling
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.engines.preprocess import INTERPOLATION
-from rtseg.engines.shipped import choose_model, shipped_models
 from rtseg.engines.threads import available_cores, engine_threads
 from rtseg.engines.upsample import LabelUpsampler
 from rtseg.realtime.nearest import NearestGrid
@@ -69,7 +68,7 @@ class Floor:
         model: Path | None = None,
     ) -> None:
         self.clip = clip
-        self.file = model or choose_model(shipped_models(), "espnet-lite", precision, size).path
+        self.file = model or shipped_file(precision, size)
         frames = list(itertools.islice(decoded(clip, SourceOptions().threads), SOME))
         self._frames = frames
         self._requests, self._upsampler, (height, width), self.about = open_network(
@@ -121,8 +120,10 @@ class Floor:
         images = itertools.cycle(self._inputs)
         clock = Clock(seconds)
         while clock.goes_on():
-            request = idle.pop() if idle else running.pop(0)
-            if running and not idle:
+            if idle:
+                request = idle.pop()
+            else:
+                request = running.pop(0)
                 request.wait()
                 clock.frames += 1
             request.set_input_tensor(_tensor(next(images)))

@@ -26,11 +26,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from common import clip_or_generated, machine, rt_seg
+from common import clip_or_generated, machine, rt_seg, shipped_file
 from peer_plot import bars
 
 from rtseg.engines.labels import CITYSCAPES
-from rtseg.engines.shipped import choose_model, shipped_models
 
 LOOPS = Path(__file__).with_name("peer_loops")
 
@@ -156,7 +155,7 @@ def run_ours(options: Sequence[str], clip: Path, scratch: Path) -> dict[str, Any
 def network(peer: Peer, folder: Path) -> str:
     """Return the file a peer runs, made from the shipped one where it wants another ending."""
     precision, _, ending = peer.network.partition("-")
-    shipped = choose_model(shipped_models(), "espnet-lite", precision).path
+    shipped = shipped_file(precision)
     if not ending:
         return str(shipped)
     made = folder / f"{shipped.stem}-{ending}.onnx"
