@@ -245,4 +245,4 @@ def _rank(thread: str) -> int:
 def _short(name: str) -> str:
     """Return a thread's name as far as the margin has room, its end first."""
     name = name.removeprefix("sink-").rsplit("/", 1)[-1]
-    return name if len(name) <= 10 else "…" + name[-9:]
+    return name if len(name) <= 9 else "…" + name[-7:]

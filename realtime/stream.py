@@ -259,7 +259,8 @@ class Stream:
         in_flight = 1 if policy == "latest" else max(2, requests)
         self._pace = not info.live and any(sink.presents for sink in self._sinks)
         if self._refiner is not None:
-            self._refiner.open(may_wait=not info.live and not self._pace)
+            waits = policy == "block" and not info.live and not self._pace
+            self._refiner.open(may_wait=waits)
         if not self._open_sinks(info, spec, stop_asked):
             return
         self._segmented = Slot(in_flight)

@@ -17,6 +17,7 @@ from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.pipeline import Pipeline
 from rtseg.realtime.redact import LOOK_AHEAD, RedactOptions, Redactor
 from rtseg.realtime.refine import Chain, Refiner, Seen
+from rtseg.realtime.slot import DropPolicy
 from rtseg.realtime.throttle import FlowOptions
 from rtseg.realtime.view import VIEWS, View, ViewOptions
 from rtseg.realtime.yuv import planes_420
@@ -192,6 +193,29 @@ def test_every_output_and_view_gets_the_covered_frame_alone(view: View, live: bo
             assert (luma == FILL).all()
     if not live:
         assert [item.frame.index for item in seeing.items] == list(range(200))
+
+
+class Asked(Holding):
+    """Remembers what it was told."""
+
+    may_wait: bool | None = None
+
+    def open(self, *, may_wait: bool) -> None:
+        self.may_wait = may_wait
+
+
+@pytest.mark.parametrize(
+    ("live", "policy", "waits"),
+    [(False, None, True), (False, "latest", False), (True, None, False), (True, "block", False)],
+)
+def test_frames_are_held_back_only_where_nobody_waits_for_them(
+    live: bool, policy: DropPolicy | None, waits: bool
+) -> None:
+    refiner = Asked(0)
+    flow = FlowOptions(warmup=0, drop_policy=policy)
+    source = GraySource(3, live=live, fps=400)
+    Pipeline(source, BrightnessEngine(), None, [ListSink()], refiner=refiner, flow=flow).run()
+    assert refiner.may_wait is waits
 
 
 def test_frames_are_held_back_over_the_end_and_sound_and_order_are_kept() -> None:
