@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -132,8 +133,10 @@ def run_peer(peer: Peer, folder: Path, clip: Path, scratch: Path) -> dict[str, A
     files = [written] if written.is_file() else [f for f in written.rglob("*") if f.is_file()]
     if sum(file.stat().st_size for file in files) < 10_000:
         raise SystemExit(f"{peer.name} wrote no video")
-    for file in files:
-        file.unlink()
+    if written.is_dir():
+        shutil.rmtree(written)
+    else:
+        written.unlink()
     return figures
 
 
