@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from collections.abc import Iterator
 import av  # noqa: F401  before any test imports cv2: see realtime/sources/screen.py
 import pytest
 from hypothesis import HealthCheck, settings
+
+with contextlib.suppress(ImportError):
+    # Before any test imports TensorFlow: see realtime/web/webrtc.py.
+    import pylibsrtp  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

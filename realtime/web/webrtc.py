@@ -44,10 +44,20 @@ class BadOffer(ValueError):
 
 
 def has_webrtc() -> bool:
-    """Return whether aiortc is installed (it needs Python 3.11)."""
-    import importlib.util
+    """Return whether aiortc is installed (it needs Python 3.11) and can be imported.
 
-    return importlib.util.find_spec("aiortc") is not None
+    Where TensorFlow was imported first, aiortc's pylibsrtp crashes the process at its own
+    import; the page then has motion JPEG alone.
+    """
+    import importlib.util
+    import sys
+
+    if importlib.util.find_spec("aiortc") is None:
+        return False
+    if "tensorflow" in sys.modules and "pylibsrtp" not in sys.modules:
+        _log.info("WebRTC is off: TensorFlow was imported before it; the page has motion JPEG")
+        return False
+    return True
 
 
 class VideoFeed:

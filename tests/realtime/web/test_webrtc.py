@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -213,3 +215,19 @@ def test_the_encoder_gives_a_packet_for_each_picture_and_follows_its_size() -> N
         assert len(packets) == 1
         assert packets[0].is_keyframe == (index in (0, 2, 3, 6))
         assert (image.pts, image.time_base, int(image.pict_type)) == before
+
+
+@pytest.mark.parametrize(
+    ("first", "has"), [("tensorflow", False), ("pylibsrtp, tensorflow", True), ("aiortc", True)]
+)
+def test_tensorflow_before_webrtc_does_not_crash(first: str, has: bool) -> None:
+    """pylibsrtp's import crashes a process that has TensorFlow; it is left out there."""
+    if "tensorflow" in first:
+        pytest.importorskip("tensorflow", reason="needs the extra 'train'")
+    code = (
+        f"import {first}; from rtseg.realtime.web.webrtc import has_webrtc; "
+        "found = has_webrtc(); print('has', found)\nif found: import aiortc"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["has", str(has)]
