@@ -128,12 +128,17 @@ def test_quality_and_an_engine_file_exclude_each_other(
     assert "--quality chooses among the sizes of a shipped network" in capsys.readouterr().err
 
 
-def test_several_sources_have_no_automatic_quality(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_sources_are_counted_together(tmp_path: Path) -> None:
+    import json
+
     from rtseg.realtime.cli import main
 
-    arguments = ["--source", "testsrc", "--source", "testsrc", "--out", "null"]
-    assert main([*arguments, "--quality", "auto"]) == 2
-    assert "Allowed with several: fast, balanced, best" in capsys.readouterr().err
+    profile = tmp_path / "p.json"
+    picture = "lavfi:testsrc2=size=320x180:rate=10:duration=0.3"
+    arguments = ["--source", picture, "--source", picture, "--out", "null", "-q"]
+    assert main([*arguments, "--quality", "auto", "--profile", str(profile)]) == 0
+    said = json.loads(profile.read_text())["environment"]["quality"]
+    assert "frames/s are wanted" in said
 
 
 def test_the_report_says_what_was_chosen_and_why(
@@ -164,7 +169,7 @@ def test_key_frames_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report["environment"]["quality"] == "network on one frame in 3"
     assert report["stages"]["infer"]["n"] + sum(report["dropped"].values()) == 7
     assert main([*arguments, "--source", "testsrc"]) == 2
-    assert "--keyframes follows one source" in capsys.readouterr().err
+    assert "--keyframes follows the motion" in capsys.readouterr().err
 
 
 def test_a_quality_from_python() -> None:
