@@ -43,6 +43,16 @@ class _Last:
     captured_ns: int
 
 
+def _without_history(error: SourceError) -> SourceError:
+    """Drop what an error remembers of where it came from.
+
+    Its traceback holds the frames of the connection that broke, and with them a decoder, its
+    threads and its pictures, for as long as the error is kept: that is until the next one.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 class ReconnectingSource(Source):
     """Reads a live source, and connects anew when it breaks, ends or stalls.
 
@@ -104,7 +114,8 @@ class ReconnectingSource(Source):
         except SourceError as error:
             if not self._patient or self._closed.is_set():
                 raise
-            log.warning("%s: %s; trying again", error.reason, error, extra={"reason": error.reason})
+            extra = {"reason": error.reason}
+            log.warning("%s: %s; trying again", error.reason, str(error), extra=extra)
             if not self._come_back(error):
                 raise SourceError("closed while opening", reason="CLOSED") from None
             return self._source.info
@@ -124,14 +135,16 @@ class ReconnectingSource(Source):
                 yield from self._placed()
                 lost = SourceError(f"{self.info.name}: the stream ended", reason="ENDED")
             except SourceError as error:
-                lost = error
+                lost = _without_history(error)
             if self._closed.is_set():
                 return
             if now_ns() - begun_ns > STEADY_NS:
                 self._backoff.reset()
             if lost.reason == "TIMEOUT" and self.observer is not None:
                 self.observer.stall()
-            log.warning("%s: %s; reconnecting", lost.reason, lost, extra={"reason": lost.reason})
+            # Its text: a log that keeps its records would keep the error.
+            text, extra = str(lost), {"reason": lost.reason}
+            log.warning("%s: %s; reconnecting", lost.reason, text, extra=extra)
             if not self._come_back(lost):
                 return
 
@@ -186,13 +199,13 @@ class ReconnectingSource(Source):
                     return False
                 # The same word again and again for a week helps nobody.
                 level = logging.INFO if failure.reason == error.reason else logging.WARNING
-                error = failure
+                error = _without_history(failure)
                 self._note_lost()
                 log.log(
                     level,
                     "%s: %s; try %d failed",
                     error.reason,
-                    error,
+                    str(error),
                     tries,
                     extra={"reason": error.reason},
                 )

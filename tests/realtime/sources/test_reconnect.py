@@ -80,6 +80,7 @@ class Reader:
     def _run(self) -> None:
         try:
             for frame in self.source.frames():
+                self.counts.frame_in(frame.captured_ns)
                 size = (frame.video.width, frame.video.height)
                 connection = self.counts.reconnects
                 self.frames.append(
