@@ -268,7 +268,8 @@ document.addEventListener('click', (event) => { if (event.detail) event.target.c
 const KEYS = { ' ': 'space', Tab: 'tab', h: 'h', l: 'l', '+': '+', '=': '+', '-': '-', '.': '.' };
 addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
-  const focused = document.activeElement !== document.body && document.activeElement?.matches('button, select, input');
+  // A dialog that has just closed may hold the focus until the browser's next frame.
+  const focused = document.activeElement?.matches('button, select, input') && !document.activeElement.closest('dialog');
   if (focused && [' ', 'Tab', 'Escape', 'Enter', '+', '-', '.'].includes(event.key)) {
     if (event.key === 'Escape') document.activeElement.blur();
     return;

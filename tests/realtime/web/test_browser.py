@@ -199,6 +199,25 @@ def test_keys(browser: Browser, fed: Fed) -> None:
     tab.close()
 
 
+def test_a_key_right_after_a_dialog_closed_is_the_pages(browser: Browser, fed: Fed) -> None:
+    """Before the next frame the closed dialog's button still holds the focus."""
+    tab = Tab(browser, fed.url, DESK).live()
+    focused, opened = tab.page.evaluate(
+        """() => {
+          const quit = document.querySelector('#quit');
+          quit.showModal();
+          quit.close();
+          const focused = document.activeElement.tagName;
+          const key = { key: 'Escape', bubbles: true, cancelable: true };
+          document.activeElement.dispatchEvent(new KeyboardEvent('keydown', key));
+          return [focused, quit.open];
+        }"""
+    )
+    assert focused == "BUTTON"  # otherwise the case was not met
+    assert opened
+    tab.close()
+
+
 def test_webrtc_takes_over_and_motion_jpeg_can_be_chosen(browser: Browser, fed: Fed) -> None:
     pytest.importorskip("aiortc", reason="aiortc (WebRTC) needs Python 3.11")
     tab = Tab(browser, fed.url, DESK)
