@@ -74,6 +74,8 @@ class AugmentConfig:
         blur: probability of a Gaussian blur (sigma 0.4 to 1.5 pixels).
         jpeg: probability of JPEG compression (quality 25 to 80).
         noise: probability of sensor noise (sigma 2 to 8 of 255).
+        mix: probability that a view has a rectangle of another view of its batch put
+            into it, label and all (CutMix).
     """
 
     scale: tuple[float, float] = (0.7, 1.6)
@@ -85,6 +87,11 @@ class AugmentConfig:
     blur: float = 0.12
     jpeg: float = 0.12
     noise: float = 0.08
+    mix: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mix <= 1:
+            raise refuse(f"mix {self.mix}", "allowed: 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.camvid import find_camvid, read_camvid_label, to_cityscapes_table
 from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_label
 from rtseg.engines.labels import CITYSCAPES
-from rtseg.models.augment import U8, draw_view
+from rtseg.models.augment import U8, draw_view, mix_views
 from rtseg.models.config import AugmentConfig, SourceConfig
 from rtseg.models.errors import ModelError
 
@@ -31,6 +31,8 @@ MAX_LABEL = (2048, 1024)
 COARSE_WIDTH = 512
 #: Labels are searched for a class on a grid of so many pixels.
 FOCUS_STEP = 4
+#: Third number of the seed of mixed views, beside those of each view.
+MIX_STREAM = 1
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,10 @@ class BatchLoader:
                     )
                     for row in range(count)
                 ]
+                if self._config.mix:
+                    # Keyed by the batch's first view, so that a resumed run mixes the same.
+                    rng = np.random.default_rng((self._seed, self._next, MIX_STREAM))
+                    views = mix_views(views, rng, self._config.mix)
                 self._next += count
                 self._put(_batch(views, self._next))
         except BaseException as error:

@@ -4,7 +4,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtseg.models.augment import colour_matrix, degrade, draw_view, geometry, view_matrix
+from rtseg.models.augment import (
+    colour_matrix,
+    degrade,
+    draw_view,
+    geometry,
+    mix_views,
+    view_matrix,
+)
 from rtseg.models.config import AugmentConfig
 
 seeds = st.integers(0, 2**32 - 1)
@@ -66,3 +73,43 @@ def test_nothing_is_degraded_at_probability_zero() -> None:
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     never = AugmentConfig(blur=0, jpeg=0, noise=0)
     assert np.array_equal(degrade(image, np.random.default_rng(1), never), image)
+
+
+@given(seeds, st.integers(2, 5), st.lists(st.booleans(), min_size=5, max_size=5))
+def test_mixed_views_take_image_label_and_teacher_from_the_same_place(
+    seed: int, count: int, taught: list[bool]
+) -> None:
+    """Each view is one number throughout, so what is mixed tells where it came from."""
+    views = [
+        (
+            np.full((32, 32, 3), number, np.uint8),
+            np.full((32, 32), number, np.uint8),
+            np.full((19, 8, 8), number + 1, np.uint8) if taught[number] else None,
+        )
+        for number in range(count)
+    ]
+    before = [tuple(None if part is None else part.copy() for part in view) for view in views]
+    mixed = mix_views(views, np.random.default_rng(seed), 1.0)
+    for number, (image, label, soft) in enumerate(mixed):
+        assert np.array_equal(image, np.repeat(label[..., None], 3, 2))
+        there = set(np.unique(label).tolist())
+        assert number in there
+        assert len(there) == 2
+        part = (label != number).mean()
+        assert 0.05 < part < 0.6
+        if soft is None:
+            assert not any(taught[other] for other in there)
+            continue
+        cells = label[::4, ::4]
+        expected = np.where([taught[other] for other in range(5)], np.arange(1, 6), 0)[cells]
+        assert np.array_equal(soft, np.broadcast_to(expected, soft.shape))
+    for view, kept in zip(views, before, strict=True):
+        for part, old in zip(view, kept, strict=True):
+            assert (part is None and old is None) or np.array_equal(part, old)
+
+
+def test_views_are_not_mixed_with_themselves_or_without_a_share() -> None:
+    view = (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8), None)
+    rng = np.random.default_rng(0)
+    assert mix_views([view], rng, 1.0)[0] is view
+    assert all(one is view for one in mix_views([view, view, view], rng, 0.0))

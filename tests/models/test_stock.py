@@ -76,12 +76,13 @@ def test_shares_are_drawn(tmp_path: Path) -> None:
     assert stock.frequencies.sum() == pytest.approx(1.0)
 
 
-def test_the_loader_resumes_in_the_same_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_the_loader_resumes_in_the_same_place(tmp_path: Path, mix: float) -> None:
     stock = make_stock(tmp_path)
 
     def batches(start: int, count: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
         with BatchLoader(
-            stock, AugmentConfig(), seed=1, nominal=128, size=lambda: (2, 64), start=start
+            stock, AugmentConfig(mix=mix), seed=1, nominal=128, size=lambda: (2, 64), start=start
         ) as loader:
             return [batch.images for batch, _ in zip(loader, range(count), strict=False)]
 
