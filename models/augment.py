@@ -191,7 +191,7 @@ def mix_views(
         if given is not None:
             # A view without a teacher has probabilities of 0: nothing is learnt from them.
             soft = np.zeros_like(given) if soft is None else soft.copy()
-            soft[(slice(None), *cell)] = 0 if its_soft is None else its_soft[(slice(None), *cell)]
+            soft[:, cell[0], cell[1]] = 0 if its_soft is None else its_soft[:, cell[0], cell[1]]
         mixed[row] = (image, label, soft)
     return mixed
 

@@ -289,7 +289,10 @@ def _add_flow(parser: Parser) -> None:
     )
     group.add_argument("--start", type=number(float, 0), default=0.0, metavar="S", help="seconds")
     group.add_argument(
-        "--duration", type=number(float, 0, above=True), metavar="S", help="seconds from there"
+        "--duration",
+        type=number(float, 0, above=True),
+        metavar="S",
+        help="seconds from there, or from a live source's first frame",
     )
     group.add_argument("--max-frames", type=number(int, 1), metavar="N", help="end after N frames")
     group.add_argument(

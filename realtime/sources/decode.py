@@ -36,7 +36,8 @@ class FrameReader:
         container: the open input.
         video: its stream to decode.
         sound: where packets of other streams go.
-        options: start, duration, loop and time limit; a live input heeds the last alone.
+        options: start, duration, loop and time limit; a live input heeds the last alone
+            (its duration is that of `LimitedSource`).
         live: whether time does not wait for the reader.
         name: the source as it may be shown.
 

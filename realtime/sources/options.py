@@ -17,7 +17,8 @@ class SourceOptions:
 
     Attributes:
         start_s: where to begin, in seconds from the first frame (files).
-        duration_s: how much to read from there, in seconds; None for all of it.
+        duration_s: how much to read from there, in seconds; None for all of it. A live source
+            ends that long after its first frame, by the clock.
         loop: how often a file is played; 0 for ever.
         width: columns to ask a camera or screen for, in pixels; None leaves it to the device.
         height: rows to ask a camera or screen for, in pixels; given together with ``width``.

@@ -27,6 +27,9 @@ FORMS = (
     "screen, screen:1, testsrc, lavfi:GRAPH"
 )
 
+LIVE_KINDS = ("camera", "stream", "screen", "lavfi")
+"""Kinds of source that may be live."""
+
 _CAMERA = re.compile(r"(?:camera:?)?([0-9]{1,4})")
 _DEVICE = re.compile(r"/dev/video[0-9]+")
 _SCREEN = re.compile(r"screen(?::([0-9]{1,4}))?")
@@ -80,7 +83,8 @@ def open_source(
 
     Nothing is opened before the block begins (or :meth:`Source.open` is called). A stream or
     camera that is lost is connected anew, as ``options.reconnect`` says; see
-    :class:`~rtseg.realtime.sources.reconnect.ReconnectingSource`.
+    :class:`~rtseg.realtime.sources.reconnect.ReconnectingSource`. What is live ends
+    ``options.duration_s`` seconds after its first frame.
 
     Args:
         text: what the user typed.
@@ -98,13 +102,20 @@ def open_source(
     """
     spec = parse_source(text)
     wanted = options or SourceOptions()
+    source: Source
     if spec.kind in ("stream", "camera") and wanted.reconnect != 0:
         from rtseg.realtime.sources.reconnect import ReconnectingSource
 
-        return ReconnectingSource(
+        source = ReconnectingSource(
             lambda: source_of(spec, wanted), attempts=wanted.reconnect, patient=patient
         )
-    return source_of(spec, wanted)
+    else:
+        source = source_of(spec, wanted)
+    if wanted.duration_s is not None and spec.kind in LIVE_KINDS:
+        from rtseg.realtime.sources.limited import LimitedSource
+
+        return LimitedSource(source, wanted.duration_s)
+    return source
 
 
 def source_of(spec: SourceSpec, options: SourceOptions) -> Source:
