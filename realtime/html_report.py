@@ -138,11 +138,11 @@ def html_report(
 {report.latency.max_ms:.1f} ms.</p>
 </section>
 {"" if history is None else _over_time(history)}
-<section>
+{_sources(report)}<section>
 <h2>Frames</h2>
 {_table("frames", _frames(report))}
 </section>
-<section>
+{_outputs(report)}<section>
 <h2>Machine</h2>
 {_table("environment", _environment(report))}
 </section>
@@ -236,6 +236,44 @@ def _stage(name: str, summary: Summary) -> str:
         + "".join(f"<td>{cell}</td>" for cell in cells)
         + "</tr>"
     )
+
+
+def _sources(report: RunReport) -> str:
+    """Return the section of several sources, one row each; nothing for one source."""
+    if not report.streams:
+        return ""
+    names = ("source", "in", "out", "dropped", "frames/s", "p50", "p95", "p99", "max")
+    head = "".join(f"<th>{name}</th>" for name in (*names, "back", "stalls", "end"))
+    rows = []
+    for stream in report.streams:
+        latency = stream.latency
+        times = (latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.max_ms)
+        drops = ", ".join(f"{count} {why}" for why, count in sorted(stream.dropped.items()))
+        cells = (
+            stream.source,
+            stream.frames_in,
+            stream.frames_out,
+            drops or 0,
+            f"{stream.throughput_fps:.1f}",
+            *(f"{time_ms:.1f}" if latency.n else "–" for time_ms in times),
+            stream.reconnects,
+            stream.stalls,
+            stream.end,
+        )
+        rows.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
+    return (
+        '<section>\n<h2>Sources</h2>\n<div class="wide"><table class="stages" id="sources">\n'
+        f"<tr>{head}</tr>\n" + "\n".join(rows) + "\n</table></div>\n"
+        '<p class="soft">Latency in milliseconds, end to end, of each source.</p>\n</section>\n'
+    )
+
+
+def _outputs(report: RunReport) -> str:
+    """Return the section of what outputs say of themselves; nothing where none does."""
+    if not report.outputs:
+        return ""
+    rows = [(output.name, "; ".join(output.lines)) for output in report.outputs]
+    return f"<section>\n<h2>Outputs</h2>\n{_table('outputs', rows)}\n</section>\n"
 
 
 def _frames(report: RunReport) -> Iterable[tuple[str, object]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from socketserver import ThreadingMixIn
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from rtseg.realtime.profile import END_OF_INPUT, LatencyHistogram, Profiler
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+
+    from rtseg.realtime.sinks.sink import Sink
 
 _log = logging.getLogger(__name__)
 
@@ -45,20 +47,26 @@ class MetricsServer:
         port: TCP port from 1 to 65535; 0 takes a free one, see :attr:`port`.
         profilers: the clocks and counters of each source, by name: the label ``source``.
         stale_s: seconds without a frame until the run counts as not ready.
+        outputs: those whose own counts (:meth:`Sink.counts`) are served, too; may still grow.
 
     Raises:
         RealtimeError: the port is in use (``BUSY``) or not permitted.
     """
 
     def __init__(
-        self, port: int, profilers: Mapping[str, Profiler], *, stale_s: float = 10.0
+        self,
+        port: int,
+        profilers: Mapping[str, Profiler],
+        *,
+        stale_s: float = 10.0,
+        outputs: Sequence[Sink] = (),
     ) -> None:
         from prometheus_client import CollectorRegistry, make_wsgi_app
 
         self._profilers = dict(profilers)
         self._stale_s = stale_s
         registry = CollectorRegistry()
-        registry.register(_Collector(self._profilers))
+        registry.register(_Collector(self._profilers, outputs))
         self._metrics = make_wsgi_app(registry)
         try:
             self._server = make_server(HOST, port, self._answer, _Server, _QuietHandler)
@@ -144,8 +152,8 @@ class _QuietHandler(WSGIRequestHandler):
 class _Collector:
     """Reads the profilers when Prometheus asks."""
 
-    def __init__(self, profilers: Mapping[str, Profiler]) -> None:
-        self._profilers = profilers
+    def __init__(self, profilers: Mapping[str, Profiler], outputs: Sequence[Sink]) -> None:
+        self._profilers, self._outputs = profilers, outputs
 
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.metrics_core import (
@@ -206,6 +214,31 @@ class _Collector:
                 ages.add_metric([source], age_s)
         if ages.samples:
             yield ages
+        yield from self._of_outputs()
+
+    def _of_outputs(self) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import CounterMetricFamily
+
+        sent = CounterMetricFamily(
+            "rtseg_output_pictures", "Pictures that a network output sent.", labels=["output"]
+        )
+        dropped = CounterMetricFamily(
+            "rtseg_output_dropped",
+            "Pictures that a network output left out, by reason.",
+            labels=["output", "reason"],
+        )
+        connections = CounterMetricFamily(
+            "rtseg_output_connections", "Times a receiver was connected.", labels=["output"]
+        )
+        for output in list(self._outputs):
+            counts = output.counts()
+            if counts is None:
+                continue
+            sent.add_metric([output.name], counts.sent)
+            connections.add_metric([output.name], counts.connections)
+            for reason, count in sorted(counts.dropped.items()):
+                dropped.add_metric([output.name, reason], count)
+        yield from (family for family in (sent, dropped, connections) if family.samples)
 
 
 def _buckets(histogram: LatencyHistogram) -> list[tuple[str, float]]:

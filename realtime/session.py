@@ -84,8 +84,9 @@ def run_session(options: argparse.Namespace) -> int:
         check_refine_options(options)
         texts = sink_texts(options)
         profiler = Profiler()
+        outputs: list[Sink] = []
         with (
-            metrics_server(options, {sources[0].name: profiler}),
+            metrics_server(options, {sources[0].name: profiler}, outputs),
             Service({sources[0].name: profiler}, lambda: signals.code is not None) as service,
             open_source(typed, source_options(options)) as source,
             open_engine(options, source.info) as engine,
@@ -105,6 +106,7 @@ def run_session(options: argparse.Namespace) -> int:
             refuse_output_clashes(options, texts, sources)
             wanted = sink_options(options, texts, controls, web)
             sinks = _open_sinks(options, texts, wanted)
+            outputs += sinks
             remind_of_sound(options, source.info)
             pipeline = Pipeline(
                 source,
@@ -335,14 +337,14 @@ def _is_html(path: Path) -> bool:
 
 
 def metrics_server(
-    options: argparse.Namespace, profilers: Mapping[str, Profiler]
+    options: argparse.Namespace, profilers: Mapping[str, Profiler], outputs: Sequence[Sink]
 ) -> contextlib.AbstractContextManager[object]:
-    """Return the server of ``--metrics-port``, or nothing to enter."""
+    """Return the server of ``--metrics-port``, or nothing to enter; ``outputs`` may grow."""
     if options.metrics_port is None:
         return contextlib.nullcontext()
     from rtseg.realtime.metrics import MetricsServer
 
-    return MetricsServer(options.metrics_port, profilers, stale_s=options.timeout)
+    return MetricsServer(options.metrics_port, profilers, stale_s=options.timeout, outputs=outputs)
 
 
 def open_trace(options: argparse.Namespace) -> Trace:

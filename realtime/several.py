@@ -69,7 +69,8 @@ def run_several(
     total.warmup_runs = flow.warmup
     profilers = {source.name: Profiler(total=total) for source in sources}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(session.metrics_server(options, profilers))
+        outputs: list[Sink] = []
+        stack.enter_context(session.metrics_server(options, profilers, outputs))
         service = stack.enter_context(Service(profilers, lambda: signals.code is not None))
         engine = stack.enter_context(session.open_engine(options, _together(sources)))
         view = session.view_options(options, engine, shared)
@@ -88,12 +89,15 @@ def run_several(
         if options.jsonl:
             lines = JsonlFile(Path(options.jsonl), overwrite=options.overwrite)
             stack.callback(lines.close)
-        grid = _grid(sources, [open_sink(text, wanted) for text in shared], engine)
+        together = [open_sink(text, wanted) for text in shared]
+        outputs += together
+        grid = _grid(sources, together, engine)
         renderers, streams = [], []
         for number, source in enumerate(sources):
             profiler = profilers[source.name]
             profiler.trace = trace.of(source.name)
             sinks = _own_sinks(options, source, own, wanted, lines)
+            outputs += sinks
             if grid is not None:
                 sinks.append(grid.tiles[number])
             renderers.append(Renderer(classes, view, controls))

@@ -16,7 +16,7 @@ from rtseg.realtime.sinks.live_encoder import LiveEncoder
 from rtseg.realtime.sinks.network import NetworkAddress
 from rtseg.realtime.sinks.relay import Target
 from rtseg.realtime.sinks.relay_process import RelayProcess
-from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkSummary
+from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkCounts, SinkSummary
 from rtseg.realtime.sinks.video import DEFAULT_FPS
 from rtseg.realtime.slot import Closed, Slot
 from rtseg.realtime.sources.backoff import Backoff
@@ -167,6 +167,10 @@ class NetworkSink(Sink):
         )
         details = {"sent": self._sent, "dropped": dropped, "connections": self._connections}
         return SinkSummary(self.name, (text,), details)
+
+    def counts(self) -> SinkCounts:
+        """Return what was sent so far and what was not; see :meth:`Sink.counts`."""
+        return SinkCounts(self._sent, self.dropped, self._connections)
 
     def _wait_until_due(self, pts_s: float) -> None:
         now_s = time.monotonic()

@@ -49,6 +49,21 @@ class SinkSummary:
     details: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class SinkCounts:
+    """What an output counts while it runs.
+
+    Attributes:
+        sent: pictures that went out.
+        dropped: pictures that this output left out, by reason.
+        connections: how often a receiver was connected.
+    """
+
+    sent: int
+    dropped: dict[str, int]
+    connections: int
+
+
 class Sink(ABC):
     """Takes rendered frames in order; a context manager that finishes its output on exit.
 
@@ -96,6 +111,10 @@ class Sink(ABC):
 
         Called from another thread, once the output is closed or given up.
         """
+        return None
+
+    def counts(self) -> SinkCounts | None:
+        """Return what this output counts, if anything; may be called from any thread."""
         return None
 
     @abstractmethod

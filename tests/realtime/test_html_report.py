@@ -113,6 +113,38 @@ def test_a_real_run(tmp_path: Path) -> None:
     assert "dropped: stride" in text
 
 
+def test_several_sources_have_a_row_each(tmp_path: Path) -> None:
+    clips = [
+        make_video(tmp_path / f"{name}.mp4", frames=9 + number)
+        for number, name in ((0, "left"), (3, "right"))
+    ]
+    page = tmp_path / "report.html"
+    words = [word for clip in clips for word in ("--source", clip)]
+    words += ["--out", "null", "--profile", page, "-q"]
+    assert main([str(word) for word in words]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert_self_contained(text)
+    head, *rows = Page(text).tables["sources"]
+    assert [row[:4] for row in rows] == [["left", "9", "9", "0"], ["right", "12", "12", "0"]]
+    for row in rows:
+        times = [float(cell) for cell in row[head.index("p50") : head.index("max") + 1]]
+        assert times == sorted(times)
+        assert times[0] > 0
+        assert row[-1] == "end of input"
+
+
+def test_outputs_say_what_they_did(tmp_path: Path) -> None:
+    clip, page = make_video(tmp_path / "drive.mp4", frames=30), tmp_path / "report.html"
+    out = tmp_path / "seg.mp4"
+    words = ["--source", clip, "--out", out, "--segment", "1", "--profile", page, "-q"]
+    assert main([str(word) for word in words]) == 0
+    tables = Page(page.read_text(encoding="utf-8")).tables
+    assert "sources" not in tables
+    ((name, said),) = tables["outputs"]
+    assert "seg" in name
+    assert "seg_000.mp4" in said
+
+
 def test_a_report_without_a_history_has_the_other_charts() -> None:
     text = html_report(report_of(Profiler()), LatencyHistogram(), [])
     assert_self_contained(text)

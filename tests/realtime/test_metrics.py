@@ -22,6 +22,10 @@ from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.frame import now_ns
 from rtseg.realtime.metrics import BOUNDS_MS, MetricsServer
 from rtseg.realtime.profile import LatencyHistogram, Profiler
+from rtseg.realtime.sinks.network import parse_network
+from rtseg.realtime.sinks.null import NullSink
+from rtseg.realtime.sinks.publisher import NetworkSink
+from tests.realtime.sinks.parts import context, rendered
 
 COMMAND = [sys.executable, "-c", "from rtseg.realtime.cli import command; command()"]
 
@@ -102,6 +106,34 @@ def test_counters_and_histograms(profiler: Profiler, server: MetricsServer) -> N
     for bound, count in (("0.001", 0), ("0.005", 1), ("0.05", 2), ("0.25", 2), ("0.5", 3)):
         assert value(families, "rtseg_latency_seconds_bucket", le=bound) == count
     assert value(families, "rtseg_latency_seconds_bucket", le="+Inf") == 3
+
+
+def test_what_a_network_output_leaves_out_is_told(profiler: Profiler) -> None:
+    """Nobody listens at its address; outputs that count nothing are not named."""
+    port, files = free_port(), NullSink()
+    sink = NetworkSink(parse_network(f"rtsp://user:s3cret@127.0.0.1:{port}/live"))
+    with MetricsServer(0, {SOURCE: profiler}, outputs=[files, sink]) as server:
+        sink.open(context((64, 48), live=True))
+        for item in rendered(10, (64, 48)):
+            sink.write(item)
+        sink.close()
+        families = scrape(server.port)
+    counts = sink.counts()
+    assert sum(counts.dropped.values()) >= 8
+    said = {
+        (sample.name, sample.labels.get("reason")): sample.value
+        for name in families
+        for sample in families[name].samples
+        if sample.labels.get("output") == f"rtsp://***@127.0.0.1:{port}/live"
+    }
+    for reason, count in counts.dropped.items():
+        assert said.pop(("rtseg_output_dropped_total", reason)) == count
+    assert said == {
+        ("rtseg_output_pictures_total", None): counts.sent,
+        ("rtseg_output_connections_total", None): 0,
+    }
+    names = {s.labels.get("output") for name in families for s in families[name].samples}
+    assert files.name not in names
 
 
 def test_buckets_only_grow_and_end_with_all() -> None:
