@@ -9,8 +9,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
@@ -284,7 +285,8 @@ class BatchLoader:
     """Draws batches in a thread of its own; a context manager.
 
     ``size`` is called before each batch with its first sample's number and returns
-    (batch size, crop), so that a run may change both on the way.
+    (batch size, crop), so that a run may change both on the way. ``workers`` is how many
+    threads draw the views of a batch at once; the batches are the same for any number.
     """
 
     def __init__(
@@ -298,7 +300,9 @@ class BatchLoader:
         start: int = 0,
         depth: int = 3,
         rare: float = 0.0,
+        workers: int = 1,
     ) -> None:
+        self._workers = workers
         self._stock, self._config, self._rare = stock, config, rare
         self._seed, self._nominal, self._size = seed, nominal, size
         self._next = start
@@ -326,30 +330,28 @@ class BatchLoader:
                 raise got
             yield got
 
+    def _draw(self, crop: int, number: int) -> tuple[U8, U8, U8 | None]:
+        config, nominal = self._config, self._nominal
+        return draw_sample(self._stock, number, self._seed, config, nominal, crop, self._rare)
+
     def _run(self) -> None:
         try:
-            while not self._stop.is_set():
-                count, crop = self._size()
-                views = [
-                    draw_sample(
-                        self._stock,
-                        self._next + row,
-                        self._seed,
-                        self._config,
-                        self._nominal,
-                        crop,
-                        self._rare,
-                    )
-                    for row in range(count)
-                ]
-                if self._config.mix:
-                    # Keyed by the batch's first view, so that a resumed run mixes the same.
-                    rng = np.random.default_rng((self._seed, self._next, MIX_STREAM))
-                    views = mix_views(views, rng, self._config.mix)
-                self._next += count
-                self._put(_batch(views, self._next))
+            with ThreadPoolExecutor(self._workers, "views") as workers:
+                self._draw_batches(workers)
         except BaseException as error:
             self._put(error)
+
+    def _draw_batches(self, workers: ThreadPoolExecutor) -> None:
+        while not self._stop.is_set():
+            count, crop = self._size()
+            numbers = range(self._next, self._next + count)
+            views = list(workers.map(partial(self._draw, crop), numbers))
+            if self._config.mix:
+                # Keyed by the batch's first view, so that a resumed run mixes the same.
+                rng = np.random.default_rng((self._seed, self._next, MIX_STREAM))
+                views = mix_views(views, rng, self._config.mix)
+            self._next += count
+            self._put(_batch(views, self._next))
 
     def _put(self, what: Batch | BaseException) -> None:
         while not self._stop.is_set():

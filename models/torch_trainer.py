@@ -53,6 +53,7 @@ class TorchTrainer:
         config: the run.
         class_weights: float32 (C,).
         prepare: called once on the first Keras network, to load starting weights.
+        device: where to compute; None for a GPU that torch can use, else the CPU.
     """
 
     name = "torch"
@@ -64,15 +65,20 @@ class TorchTrainer:
         config: TrainConfig,
         class_weights: NDArray[np.float32],
         prepare: Callable[[keras.Model], Any] = lambda model: None,
+        *,
+        device: str | None = None,
     ) -> None:
         keep_freed_memory()
+        usable = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = torch.device(usable if device is None else device)
         self._build, self._config = build, config
         self._model = build(config.size, config.size)
         prepare(self._model)
-        self._root = TorchTwin(self._model).to(memory_format=torch.channels_last)
+        twin = TorchTwin(self._model)
+        self._root = twin.to(device=self._device, memory_format=torch.channels_last)
         self._average = copy.deepcopy(self._root.modules_by_layer).requires_grad_(False)
         self._views: dict[tuple[int, bool], TorchTwin] = {(config.size, False): self._root}
-        self._weights = torch.from_numpy(class_weights)
+        self._weights = torch.from_numpy(class_weights).to(self._device)
         check_frozen(config, list(self._root.modules_by_layer))
         self._frozen = [
             module
@@ -93,7 +99,8 @@ class TorchTrainer:
             return torch.nn.ModuleDict()
         place = self._root.place(loss.auxiliary_at)
         channels = self._root.steps[place].layer.output.shape[-1]
-        return torch.nn.ModuleDict({"auxiliary": torch.nn.Conv2d(channels, classes, 1)})
+        head = torch.nn.Conv2d(channels, classes, 1).to(self._device)
+        return torch.nn.ModuleDict({"auxiliary": head})
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         if self._config.optimiser == "sgd":
@@ -163,10 +170,11 @@ class TorchTrainer:
 
     def _loss(self, twin: TorchTwin, batch: Batch) -> torch.Tensor:
         config = self._config
-        frames = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
-        target = torch.from_numpy(batch.labels.astype(np.int64))
+        frames = self._frames(batch.images)
+        target = torch.from_numpy(batch.labels).to(self._device).long()
         place = twin.place(config.loss.auxiliary_at) if self._extra else -1
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision != "float32"):
+        low = config.precision != "float32"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=low):
             logits, feature = twin.forward_with(frames, place)
             outputs = [(logits.float(), 1.0)]
             if self._extra:
@@ -177,10 +185,10 @@ class TorchTrainer:
         emphasis = None
         if config.loss.boundary:
             near = boundary_pixels(batch.labels, config.loss.boundary_px)
-            emphasis = 1.0 + config.loss.boundary * torch.from_numpy(near).float()
+            emphasis = 1.0 + config.loss.boundary * torch.from_numpy(near).to(self._device).float()
         stride = batch.labels.shape[1] // logits.shape[2]
         first = self._phase_rng.integers(stride, size=2)
-        total = torch.zeros(())
+        total = torch.zeros((), device=self._device)
         # A second phase, half a cell away, halves the noise for little.
         for phase in (first, (first + stride // 2) % stride):
             p, q = (int(value) for value in phase)
@@ -188,12 +196,16 @@ class TorchTrainer:
                 one = phase_loss(output, target, (p, q), self._weights, config.loss, emphasis)
                 total = total + 0.5 * weight * one
         if config.distill and batch.soft is not None:
-            soft = torch.from_numpy(batch.soft).float() / 255.0
+            soft = torch.from_numpy(batch.soft).to(self._device).float() / 255.0
             seen = logits.float()
             if seen.shape[2:] != soft.shape[2:]:  # a network whose logits have another stride
                 seen = F.interpolate(seen, soft.shape[2:], mode="bilinear")
             total = total + config.distill * soft_loss(seen, soft, self._weights)
         return total
+
+    def _frames(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """Bring RGB uint8 (N, S, S, 3) to the device as float (N, 3, S, S)."""
+        return torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float()
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def _update_average(self) -> None:
@@ -208,11 +220,10 @@ class TorchTrainer:
         """Classify RGB uint8 (N, S, S, 3) with the averaged weights at ``size`` (h, w)."""
         twin = self._view(images.shape[1], average=True)
         twin.eval()
-        frames = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = twin(frames)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            logits = twin(self._frames(images))
         logits = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
-        return np.asarray(logits.argmax(1).to(torch.uint8).numpy())
+        return np.asarray(logits.argmax(1).to(torch.uint8).cpu().numpy())
 
     def averaged_model(self) -> keras.Model:
         """Return the Keras network of the run's size with the averaged weights."""

@@ -69,7 +69,7 @@ class _Depthwise(torch.autograd.Function):  # type: ignore[misc]
         full = torch.float32
         for_x = full if ctx.stride > 1 else x.dtype
         # Only the shape of the input matters for its own gradient.
-        shape_only = torch.empty(1, dtype=for_x).expand(x.shape)
+        shape_only = torch.empty(1, dtype=for_x, device=x.device).expand(x.shape)
         grad_x = run(for_x, shape_only, [True, False, False])[0]
         for_weight = full if ctx.stride > 1 or weight.shape[-1] > 3 else x.dtype
         grad_weight = run(for_weight, x.to(for_weight), [False, True, False])[1]
@@ -117,16 +117,17 @@ class _Conv(nn.Module):  # type: ignore[misc]
                 x = F.pad(x, (left, right, top, bottom))
                 padding = 0
         if self.groups > 1 and self.bias is None and self.dilation == 1:
-            if torch.is_autocast_enabled("cpu"):
-                x = x.to(torch.get_autocast_dtype("cpu"))
+            kind = x.device.type
+            if torch.is_autocast_enabled(kind):
+                x = x.to(torch.get_autocast_dtype(kind))
             return _Depthwise.apply(x, self.weight, self.stride, padding)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def keras_weights(self) -> list[np.ndarray]:
         inverse = np.argsort(self.axes)
-        weights = [self.weight.detach().numpy().transpose(inverse)[::-1, ::-1].copy()]
+        weights = [self.weight.detach().cpu().numpy().transpose(inverse)[::-1, ::-1].copy()]
         if self.bias is not None:
-            weights.append(self.bias.detach().numpy().copy())
+            weights.append(self.bias.detach().cpu().numpy().copy())
         return weights
 
 
@@ -144,7 +145,7 @@ class _Norm(nn.BatchNorm2d):  # type: ignore[misc]
 
     def keras_weights(self) -> list[np.ndarray]:
         tensors = (self.weight, self.bias, self.running_mean, self.running_var)
-        return [t.detach().numpy().copy() for t in tensors if t is not None]
+        return [t.detach().cpu().numpy().copy() for t in tensors if t is not None]
 
 
 def _stateless(step: Step) -> Operation:
@@ -209,7 +210,8 @@ class TorchTwin(nn.Module):  # type: ignore[misc]
         if step.kind == "Rescaling":
             scale = torch.tensor(layer.scale, dtype=torch.float32).reshape(1, -1, 1, 1)
             offset = torch.tensor(layer.offset, dtype=torch.float32).reshape(1, -1, 1, 1)
-            return lambda xs: xs[0] * scale + offset
+            # Constants, not weights: they follow the frames to their device.
+            return lambda xs: xs[0] * scale.to(xs[0].device) + offset.to(xs[0].device)
         if step.kind in ("Dropout", "SpatialDropout2D"):
             rate = float(layer.rate)
             drop = F.dropout2d if step.kind == "SpatialDropout2D" else F.dropout

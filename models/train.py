@@ -162,6 +162,7 @@ class Run:
         limit: at most so many images a source (probes and tests).
         teacher: what ``config.distill`` learns from, see `load_stock`.
         watchers: are told each step and each look; closed at the end of `train`.
+        workers: threads that draw views; the run is the same for any number.
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class Run:
         limit: int | None = None,
         teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
         watchers: Sequence[Watcher] = (),
+        workers: int = 1,
     ) -> None:
         if config.distill and teacher is None:
             raise ModelError(
@@ -183,7 +185,7 @@ class Run:
                 reason="BAD_CONFIG",
             )
         self.config, self.folder, self.say = config, folder, say
-        self.watchers = tuple(watchers)
+        self.watchers, self.workers = tuple(watchers), workers
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         check_same_run(config, folder)
@@ -302,6 +304,7 @@ class Run:
             size=size,
             start=progress.sample,
             rare=config.rare,
+            workers=self.workers,
         )
 
     def _train(self, loader: BatchLoader) -> None:

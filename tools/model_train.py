@@ -57,6 +57,12 @@ def add_train_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="N|all",
         help="spread batches over devices (Keras on jax)",
     )
+    run.add_argument(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="threads that draw views (half the cores); the run is the same for any number",
+    )
 
     train = commands.add_parser("train", parents=[shared, run], help="train a network")
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
@@ -188,6 +194,7 @@ def _run(
 ) -> Run:
     from rtseg.models.teacher import Teacher
     from rtseg.models.train import Run
+    from rtseg.realtime.environment import usable_cores
 
     return Run(
         config,
@@ -198,6 +205,7 @@ def _run(
         limit=options.limit,
         teacher=Teacher(options.teacher).open() if options.teacher and config.distill else None,
         watchers=watchers,
+        workers=options.workers or max(1, usable_cores() // 2),
     )
 
 

@@ -76,17 +76,26 @@ def test_shares_are_drawn(tmp_path: Path) -> None:
     assert stock.frequencies.sum() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("mix", [0.0, 1.0])
-def test_the_loader_resumes_in_the_same_place(tmp_path: Path, mix: float) -> None:
+@pytest.mark.parametrize(("mix", "workers"), [(0.0, 1), (1.0, 1), (1.0, 3)])
+def test_the_loader_resumes_in_the_same_place(tmp_path: Path, mix: float, workers: int) -> None:
+    """With any number of workers at that."""
     stock = make_stock(tmp_path)
 
-    def batches(start: int, count: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+    def batches(
+        start: int, count: int, workers: int = 1
+    ) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
         with BatchLoader(
-            stock, AugmentConfig(mix=mix), seed=1, nominal=128, size=lambda: (2, 64), start=start
+            stock,
+            AugmentConfig(mix=mix),
+            seed=1,
+            nominal=128,
+            size=lambda: (2, 64),
+            start=start,
+            workers=workers,
         ) as loader:
             return [batch.images for batch, _ in zip(loader, range(count), strict=False)]
 
-    whole, tail = batches(0, 4), batches(4, 2)
+    whole, tail = batches(0, 4), batches(4, 2, workers)
     assert np.array_equal(whole[2], tail[0])
     assert np.array_equal(whole[3], tail[1])
 
