@@ -192,10 +192,16 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
 def _run(
     options: argparse.Namespace, config: TrainConfig, folder: Path, watchers: Any, bar: Any
 ) -> Run:
+    from rtseg.engines.cache import writable_cache
     from rtseg.models.teacher import Teacher
+    from rtseg.models.teacher_cache import open_remembered
     from rtseg.models.train import Run
     from rtseg.realtime.environment import usable_cores
 
+    teacher = None
+    if options.teacher and config.distill:
+        asked, kept = Teacher(options.teacher), writable_cache(None, "teacher")
+        teacher = asked.open() if kept is None else open_remembered(asked, kept)
     return Run(
         config,
         folder,
@@ -203,7 +209,7 @@ def _run(
         lambda weights: _make_trainer(options, config, weights),
         say=bar.say if bar is not None else lambda line: print(line, flush=True),
         limit=options.limit,
-        teacher=Teacher(options.teacher).open() if options.teacher and config.distill else None,
+        teacher=teacher,
         watchers=watchers,
         workers=options.workers or max(1, usable_cores() // 2),
     )

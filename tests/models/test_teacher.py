@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rtseg.calibration.cityscapes import find_samples, read_image, read_label
 from rtseg.models.errors import ModelError
 from rtseg.models.teacher import Teacher, pseudo_label, write_pseudo_labels
+from rtseg.models.teacher_cache import open_remembered
 
 pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
 
@@ -63,3 +64,49 @@ def test_teachers_that_cannot_be_used(tmp_path: Path) -> None:
     free = write_teacher(tmp_path / "free.onnx", "h")
     with pytest.raises(ModelError, match="with fixed H and W"):
         Teacher(free).open()
+
+
+def test_answers_are_remembered_for_the_image_and_the_teacher(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (64, 128, 3), np.uint8)
+    teacher, kept = Teacher(write_teacher(tmp_path / "teacher.onnx")), tmp_path / "kept"
+    see = open_remembered(teacher, kept)
+    answer = see(image)
+    planes = [
+        cv2.resize(plane, (256, 128), interpolation=cv2.INTER_AREA)
+        for plane in teacher.open()(image)
+    ]
+    assert np.abs(answer - np.stack(planes)).max() <= 0.5 / 255 + 1e-6
+    (file,) = kept.rglob("*.npz")
+    see(255 - image)
+    assert len(list(kept.rglob("*.npz"))) == 2
+    # What is in the file is what a later run hears.
+    marked = np.full((20, 128, 256), 51, np.uint8)
+    np.savez_compressed(file, soft=marked)
+    assert (open_remembered(teacher, kept)(image) == np.float32(51) / 255).all()
+    # Another teacher, or another normalisation, is asked itself.
+    other = Teacher(teacher.path, mean=(0.0, 0.0, 0.0))
+    assert not (open_remembered(other, kept)(image) == np.float32(51) / 255).all()
+
+
+def test_a_damaged_memory_is_asked_again(tmp_path: Path) -> None:
+    image = np.zeros((64, 128, 3), np.uint8)
+    teacher, kept = Teacher(write_teacher(tmp_path / "teacher.onnx")), tmp_path / "kept"
+    answer = open_remembered(teacher, kept)(image)
+    (file,) = kept.rglob("*.npz")
+    file.write_bytes(file.read_bytes()[:100])
+    assert np.array_equal(open_remembered(teacher, kept)(image), answer)
+    with np.load(file) as mended:
+        assert np.array_equal(mended["soft"], np.round(answer * 255))
+
+
+def test_a_memory_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
+    teacher = Teacher(write_teacher(tmp_path / "teacher.onnx"))
+    (tmp_path / "kept").write_text("a file where the folder should be")
+    answer = open_remembered(teacher, tmp_path / "kept")(np.zeros((64, 128, 3), np.uint8))
+    assert answer.shape == (20, 128, 256)
+
+
+def test_a_missing_teacher_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"missing\.onnx"):
+        open_remembered(Teacher(tmp_path / "missing.onnx"), tmp_path)
