@@ -70,7 +70,7 @@ def test_a_full_slot_waits_for_the_reader() -> None:
     writer = in_thread(lambda: (slot.put(2), done.set()))
     assert not done.wait(0.1)
     assert slot.get() == 1
-    assert done.wait(5)
+    assert done.wait(30)
     writer.join()
 
 
@@ -94,7 +94,7 @@ def test_close_wakes_writer_and_reader() -> None:
     full.close()
     empty.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert sorted(woken) == ["reader", "writer"]
 
 

@@ -114,7 +114,7 @@ def ffmpeg_receiver(*arguments):
     )
     try:
         yield process
-        process.wait(20)
+        process.wait(60)
     finally:
         process.kill()
         process.wait()

@@ -95,7 +95,7 @@ def showing(sink):
         yield thread
     finally:
         ended.set()
-        thread.join(20)
+        thread.join(60)
         assert errors == []
         assert not thread.is_alive()
 
@@ -161,7 +161,7 @@ def test_keys_reach_the_controls(display, tmp_path, monkeypatch):
         wait_until(controls.take_step)
         xdotool("key", "q")
         wait_until(lambda: controls.quit)
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 

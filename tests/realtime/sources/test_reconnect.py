@@ -259,7 +259,7 @@ def test_close_ends_a_wait_between_two_tries() -> None:
             server.kill()
             reader.wait_for(waiting.is_set)
             source.close()
-            reader.thread.join(5)
+            reader.thread.join(60)
             assert not reader.thread.is_alive()
     assert reader.error is None
 

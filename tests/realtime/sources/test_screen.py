@@ -66,7 +66,7 @@ def test_close_ends_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
         thread.start()
         time.sleep(0.3)
         source.close()
-        thread.join(3)
+        thread.join(15)
         assert not thread.is_alive()
 
 

@@ -95,7 +95,7 @@ def test_close_ends_a_reader_that_waits_for_bytes(tmp_path: Path) -> None:
     thread.join(0.5)
     assert thread.is_alive()
     source.close()
-    thread.join(3)
+    thread.join(15)
     assert not thread.is_alive()
     os.close(reader)
     os.close(writer)

