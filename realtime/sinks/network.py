@@ -24,6 +24,12 @@ _CONTAINERS: dict[str, tuple[str, dict[str, str]]] = {
     "udp": ("mpegts", {"flush_packets": "1", "pat_period": "0.1", "sdt_period": "1"}),
 }
 _CODECS = {"rtsp": ("h264", "h265"), "rtmp": ("h264",), "udp": ("h264", "h265")}
+_SOUND = {
+    "rtsp": ("aac", "opus", "mp3", "mp2", "pcm_mulaw", "pcm_alaw"),
+    "rtmp": ("aac", "mp3"),
+    "udp": ("aac", "mp3", "mp2", "ac3", "eac3", "opus"),
+}
+_FLV_MP3_HZ = (11_025, 22_050, 44_100)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,21 @@ class NetworkAddress:
     def codecs(self) -> tuple[str, ...]:
         """Which names of ``--codec`` can be sent there."""
         return _CODECS[self.scheme]
+
+    def refuses_sound(self, codec: str, rate_hz: int) -> str | None:
+        """Return why sound cannot be sent there as it is, None where it can.
+
+        Args:
+            codec: FFmpeg's name, such as ``aac``.
+            rate_hz: samples per second.
+        """
+        allowed = _SOUND[self.scheme]
+        if codec not in allowed:
+            return f"{self.scheme} takes {', '.join(allowed)}. Received: {codec}"
+        if (self.scheme, codec) == ("rtmp", "mp3") and rate_hz not in _FLV_MP3_HZ:
+            rates = ", ".join(map(str, _FLV_MP3_HZ))
+            return f"rtmp takes mp3 of {rates} Hz. Received: {rate_hz} Hz"
+        return None
 
 
 def is_network(text: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import logging
 import threading
 import time
@@ -17,12 +19,15 @@ from rtseg.realtime.sinks.network import NetworkAddress
 from rtseg.realtime.sinks.relay import Target
 from rtseg.realtime.sinks.relay_process import RelayProcess
 from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkCounts, SinkSummary
+from rtseg.realtime.sinks.sound import SoundFeed, Taken, open_feed
 from rtseg.realtime.sinks.video import DEFAULT_FPS
 from rtseg.realtime.slot import Closed, Slot
 from rtseg.realtime.sources.backoff import Backoff
 
 if TYPE_CHECKING:
     import av
+
+    Packet = av.Packet[Any]
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +45,9 @@ HOPELESS = frozenset({"AUTH_FAILED", "PERMISSION_DENIED", "CODEC_UNSUPPORTED"})
 
 HOPELESS_TRIES = 3
 
+LAST_SOUND_S = Fraction(1, 2)
+"""How much sound behind the last picture still goes, in seconds."""
+
 _LONGEST_PAUSE_S = 2.0
 _POLL_S = 0.1
 
@@ -51,7 +59,11 @@ class NetworkSink(Sink):
     :meth:`write` only puts the newest picture where that thread finds it. A receiver that is
     absent, refuses, breaks, freezes or is too slow costs pictures, which are counted by reason
     before they are encoded; the connection is made anew with capped exponential back-off for as
-    long as the run lasts. There is no sound.
+    long as the run lasts.
+
+    The source's first sound track goes along as it is, where the protocol takes its codec: from
+    the first picture after the connection stood, and with the pictures that go. A log line says
+    why where it does not.
 
     Pictures of a file are taken in real time, as a player would.
 
@@ -76,6 +88,7 @@ class NetworkSink(Sink):
         stall_s: float = STALL_S,
     ) -> None:
         self.name = address.shown
+        self._address = address
         self._options = options if options is not None else EncodeOptions()
         encoder = self._options.resolved.encoder
         codecs = {"libx264": "h264", "libx265": "h265"}
@@ -98,6 +111,7 @@ class NetworkSink(Sink):
         self._slot: Slot[Rendered] = Slot(1, "latest", self._too_many)
         self._thread: threading.Thread | None = None
         self._context: SinkContext | None = None
+        self._sound: SoundFeed | None = None
         self._stop = threading.Event()
         self._ended = False
         self._connected = False
@@ -106,6 +120,7 @@ class NetworkSink(Sink):
         self._sent = 0
         self._connections = 0
         self._refused: tuple[str, int] = ("", 0)
+        self._written_s = Fraction(0)
         self._start_s: float | None = None
         self._opened_s: float | None = None
 
@@ -128,6 +143,8 @@ class NetworkSink(Sink):
     def open(self, context: SinkContext) -> None:
         """Begin to connect; a receiver that is absent is no error. See :meth:`Sink.open`."""
         self._context = context
+        if self._options.audio:
+            self._sound = open_feed(context.source.passthrough, self._address)
         self._thread = threading.Thread(target=self._run, name="rtseg-publish")
         self._thread.start()
 
@@ -139,10 +156,18 @@ class NetworkSink(Sink):
             raise SinkError(f"{self.name} needs pictures. Received: none", reason="BAD_INPUT")
         if not self._context.source.live:
             self._wait_until_due(item.frame.pts_s)
+        self._written_s = item.frame.pts * item.frame.time_base
+        if self._sound is not None:
+            self._sound.offer(item.frame.packets, self._written_s)
         try:
             self._slot.put(item)
         except Closed:  # given up for good
             self._drop("not_connected")
+
+    def write_packets(self, packets: tuple[Packet, ...]) -> None:
+        """Take the sound after the last picture; see :meth:`Sink.write_packets`."""
+        if self._sound is not None:
+            self._sound.offer(packets, self._written_s)
 
     def close(self) -> None:
         """Send what waits, say goodbye and count; see :meth:`Sink.close`."""
@@ -165,7 +190,14 @@ class NetworkSink(Sink):
             f"{self._sent} pictures sent, {sum(dropped.values())} not{f' ({why})' if why else ''}; "
             f"connected {self._connections} {'time' if self._connections == 1 else 'times'}"
         )
-        details = {"sent": self._sent, "dropped": dropped, "connections": self._connections}
+        details = {
+            "sent": self._sent,
+            "dropped": dropped,
+            "connections": self._connections,
+            "sound": None if self._sound is None else self._sound.codec,
+        }
+        if self._sound is not None:
+            text += f"; sound as {self._sound.codec}"
         return SinkSummary(self.name, (text,), details)
 
     def counts(self) -> SinkCounts:
@@ -229,25 +261,48 @@ class NetworkSink(Sink):
         )
         begin_s = first.frame.pts * first.frame.time_base
         with RelayProcess(
-            self._target, self._stop, answer_s=self._answer_s, stall_s=self._stall_s
+            self._whole_target(), self._stop, answer_s=self._answer_s, stall_s=self._stall_s
         ) as relay:
             item: Rendered | None = first
             while item is not None:
                 try:
-                    for packet in self._encoded(encoder, item, begin_s):
-                        if self._connected:
-                            relay.send(packet)
-                        elif relay.start(packet):
-                            self._say_connected()
-                            encoder.ask_for_keyframe()  # the first one is old by now
-                        else:
-                            relay.kill()
-                            return
+                    packets = self._encoded(encoder, item, begin_s)
+                    if self._connected:
+                        self._send(relay, packets, item, begin_s)
+                    elif all(map(relay.start, packets)):
+                        self._say_connected()
+                        encoder.ask_for_keyframe()  # the first one is old by now
+                    else:
+                        relay.kill()
+                        return
                 except SinkError:
                     self._drop("not_connected")  # the picture that was on its way
                     raise
                 self._sent += 1
                 item = self._next(relay)
+            if self._sound is not None and self._connected and not self._stop.is_set():
+                for packet in self._sound.take(self._written_s + LAST_SOUND_S, begin_s).before:
+                    relay.send(packet, sound=True)
+
+    def _whole_target(self) -> Target:
+        if self._sound is None:
+            return self._target
+        sound = base64.b64encode(self._sound.header).decode()
+        return dataclasses.replace(self._target, sound=sound)
+
+    def _send(
+        self, relay: RelayProcess, packets: list[Packet], item: Rendered, begin_s: Fraction
+    ) -> None:
+        """Send a picture behind its sound."""
+        sound = Taken()
+        if self._sound is not None:
+            sound = self._sound.take(item.frame.pts * item.frame.time_base, begin_s)
+        for packet in sound.before:
+            relay.send(packet, sound=True)
+        for packet in packets:
+            relay.send(packet)
+        if sound.after is not None:
+            relay.send(sound.after, sound=True)
 
     def _next(self, relay: RelayProcess | None = None) -> Rendered | None:
         """Return the newest picture, None at the end; watch the connection meanwhile."""
@@ -262,9 +317,7 @@ class NetworkSink(Sink):
                 return item
         return None
 
-    def _encoded(
-        self, encoder: LiveEncoder, item: Rendered, begin_s: Fraction
-    ) -> list[av.Packet[Any]]:
+    def _encoded(self, encoder: LiveEncoder, item: Rendered, begin_s: Fraction) -> list[Packet]:
         assert item.picture is not None
         try:
             return encoder.encode(item.picture, item.frame.pts * item.frame.time_base - begin_s)
@@ -278,6 +331,8 @@ class NetworkSink(Sink):
         self._opened_s = time.monotonic()
         self._connections += 1
         self._refused = ("", 0)
+        if self._sound is not None:
+            self._sound.begin()
         if self._connections == 1:
             _log.info("CONNECTED: %s", self.name, extra={"reason": "CONNECTED"})
         else:

@@ -7,13 +7,14 @@ a receiver that does not answer would stop the whole loop. Here it stops only th
     python -m rtseg.realtime.sinks.relay < packets > status
 
 Standard input is one line of JSON (:class:`Target`), then packets, each a :data:`HEADER` and its
-bytes; the first one is a keyframe with its parameter sets. Standard output is one line of JSON
-for each thing that happens: ``{"open": true}`` or ``{"reason": …, "message": …}``. The URL comes
-through the pipe, so that its password is in no list of processes.
+bytes; the first one is a keyframe of the pictures with its parameter sets. Standard output is one
+line of JSON for each thing that happens: ``{"open": true}`` or ``{"reason": …, "message": …}``. The
+URL comes through the pipe, so that its password is in no list of processes.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 
     Packet = av.Packet[Any]
 
-HEADER = struct.Struct("<qqqII")
-"""Before each packet: pts, dts and duration in ticks, whether it is a keyframe, bytes."""
+HEADER = struct.Struct("<IqqqII")
+"""Before each packet: stream (0 pictures, 1 sound), pts, dts and duration in ticks, whether it is a
+keyframe, bytes."""
 
 TICK = Fraction(1, 90_000)
-"""Seconds of one tick."""
+"""Seconds of one tick of the pictures; of the sound it is one over its rate."""
 
 PATIENCE_S = 15
 """After how long without progress the program ends itself, whatever FFmpeg waits for."""
@@ -56,6 +58,8 @@ class Target:
         container: FFmpeg's name of the container.
         codec: ``h264`` or ``hevc``.
         options: FFmpeg's options of the container.
+        sound: the sound's parameters, base64 of what
+            :func:`rtseg.realtime.sources.templates.write_template` returns; empty for none.
     """
 
     url: str
@@ -63,6 +67,7 @@ class Target:
     container: str
     codec: str
     options: dict[str, str] = field(default_factory=dict)
+    sound: str = ""
 
     def to_line(self) -> bytes:
         """Return the line that a relay reads first."""
@@ -78,18 +83,19 @@ def main() -> int:
     first = _read_packet(incoming)
     if first is None:
         return 0
+    _, keyframe = first
 
     import av
 
     try:
         signal.alarm(PATIENCE_S)
-        with _open(target, bytes(first)) as out:
-            _send(out, first)
+        with _open(target, bytes(keyframe)) as out:
+            _send(out, *first)
             _shorten_buffers()
             _say(open=True)
-            while (packet := _read_packet(incoming)) is not None:
+            while (read := _read_packet(incoming)) is not None:
                 signal.alarm(PATIENCE_S)
-                _send(out, packet)
+                _send(out, *read)
                 signal.alarm(0)
             signal.alarm(PATIENCE_S)
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -101,33 +107,44 @@ def main() -> int:
 def _open(target: Target, keyframe: bytes) -> OutputContainer:
     import av
 
-    out = av.open(target.url, "w", format=target.container, container_options=target.options)
+    options = dict(target.options)
+    if target.sound:
+        # Muxers sort pictures and sound; here a picture never waits longer than for the next
+        # packet, whichever it is, where the sound is late or ends.
+        options["max_interleave_delta"] = "1"
+    out = av.open(target.url, "w", format=target.container, container_options=options)
     # the parameter sets, which receivers are told at the start, lie in the first packet
     with av.open(io.BytesIO(keyframe), format=target.codec) as sample:
         out.add_stream_from_template(sample.streams.video[0], opaque=True)
+    if target.sound:
+        from rtseg.realtime.sources.templates import read_template
+
+        with read_template(base64.b64decode(target.sound)) as template:
+            out.add_stream_from_template(template, opaque=True)
     return out
 
 
-def _send(out: OutputContainer, packet: Packet) -> None:
-    packet.stream = out.streams.video[0]
+def _send(out: OutputContainer, number: int, packet: Packet) -> None:
+    sound = out.streams.audio[0] if number else None
+    packet.stream = sound or out.streams.video[0]
+    packet.time_base = Fraction(1, sound.codec_context.sample_rate) if sound else TICK
     out.mux(packet)
 
 
-def _read_packet(incoming: BinaryIO) -> Packet | None:
+def _read_packet(incoming: BinaryIO) -> tuple[int, Packet] | None:
     import av
 
     head = incoming.read(HEADER.size)
     if len(head) < HEADER.size:
         return None
-    pts, dts, duration, keyframe, size = HEADER.unpack(head)
+    number, pts, dts, duration, keyframe, size = HEADER.unpack(head)
     data = incoming.read(size)
     if len(data) < size:
         return None
     packet: Packet = av.Packet(data)
-    packet.time_base = TICK
     packet.pts, packet.dts, packet.duration = pts, dts, duration
     packet.is_keyframe = bool(keyframe)
-    return packet
+    return number, packet
 
 
 def _shorten_buffers() -> None:

@@ -79,15 +79,20 @@ class RelayProcess:
             select.select([self._from], [], [], _POLL_MS / 1e3)
         return False
 
-    def send(self, packet: av.Packet[Any]) -> None:
+    def send(self, packet: av.Packet[Any], *, sound: bool = False) -> None:
         """Send a packet, waiting for the receiver as long as it takes some of it.
+
+        Args:
+            packet: of a picture, or of the sound; its times in the relay's ticks.
+            sound: which of the two.
 
         Raises:
             SinkError: the connection broke, or the receiver takes nothing any more.
         """
         pts = packet.pts or 0
         dts = pts if packet.dts is None else packet.dts
-        head = HEADER.pack(pts, dts, packet.duration or 0, packet.is_keyframe, packet.size)
+        times = (pts, dts, packet.duration or 0)
+        head = HEADER.pack(int(sound), *times, packet.is_keyframe, packet.size)
         self._write(head + bytes(packet))
 
     def check(self) -> None:

@@ -131,7 +131,9 @@ class VideoFileSink(Sink):
                 self._file, "w", format=container_format, container_options=container_options
             )
             self._stream = self._add_video(self._container, context)
-            templates = context.source.passthrough if self._options.audio else ()
+            # A live stream's sound may lag or end, and the muxer would keep pictures for it.
+            wanted = self._options.audio and not context.source.live
+            templates = context.source.passthrough if wanted else ()
             self._passthrough = Passthrough(self._container, templates, self.name)
         except (av.error.FFmpegError, ValueError) as error:
             self._give_up()

@@ -1,0 +1,215 @@
+"""The sound of a network output: in which form it goes, and which of it belongs to a picture."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from rtseg.realtime.sinks.network import NetworkAddress
+from rtseg.realtime.sources.templates import read_template, write_template
+
+if TYPE_CHECKING:
+    import av
+
+    Packet = av.Packet[Any]
+
+_log = logging.getLogger(__name__)
+
+MAX_PACKETS = 4096
+"""How many packets may wait for their picture; what a file reads further ahead is left out."""
+
+BEHIND_S = Fraction(1)
+"""Sound that is older than this when the next picture goes belongs to pictures left out."""
+
+_MPEG4_RATES = (
+    96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350,
+)  # fmt: skip
+_ADTS_BYTES = 7
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Sound that goes with a picture.
+
+    Attributes:
+        before: what is heard before the picture.
+        after: the packet behind it, if it has been read: the muxer lets a picture go once it
+            has seen what follows.
+    """
+
+    before: tuple[Packet, ...] = ()
+    after: Packet | None = None
+
+
+class SoundFeed:
+    """Keeps the packets of one sound stream until their pictures go; never many.
+
+    AAC goes as MPEG-4 has it, without the ADTS headers of MPEG-TS.
+
+    Args:
+        template: the source's stream; not needed any more afterwards.
+
+    Attributes:
+        codec: FFmpeg's name of the codec.
+
+    Raises:
+        ValueError: a codec that cannot be described.
+    """
+
+    def __init__(self, template: av.AudioStream) -> None:
+        context = template.codec_context
+        self._index = template.index
+        self._tick = Fraction(1, context.sample_rate or 90_000)
+        self.codec = codec_of(template)
+        self._adts = self.codec == "aac" and not context.extradata
+        self._header = write_template(template)
+        if self._adts and (config := _config(2, context.sample_rate, context.channels)):
+            self._header = write_template(template, config)
+        self._guessed = self._adts
+        self._waiting: deque[Packet] = deque()
+        self._last: int | None = None
+        self._lock = threading.Lock()
+        self._left_out = 0
+        self._begins = True
+
+    @property
+    def left_out(self) -> int:
+        """How many packets went nowhere: their pictures did not go, or they came too late."""
+        return self._left_out
+
+    @property
+    def header(self) -> bytes:
+        """The stream's parameters, for :func:`~rtseg.realtime.sources.templates.read_template`."""
+        return self._header
+
+    def offer(self, packets: Iterable[Packet], picture_s: Fraction) -> None:
+        """Take what was read before a picture, and forget what is too old for it.
+
+        Args:
+            packets: sound and other packets; not written to.
+            picture_s: the picture's time, in seconds.
+        """
+        with self._lock:
+            for packet in packets:
+                if packet.stream_index != self._index or not packet.size:
+                    continue
+                begin = packet.dts if packet.pts is None else packet.pts
+                if begin is None or len(self._waiting) >= MAX_PACKETS:
+                    self._left_out += 1
+                    continue
+                self._waiting.append(self._copied(packet, begin))
+            self._forget_before(picture_s - BEHIND_S)
+
+    def begin(self) -> None:
+        """Begin a connection: with the sound of the next picture that is taken for."""
+        with self._lock:
+            self._last = None
+            self._begins = True
+
+    def take(self, until_s: Fraction, origin_s: Fraction) -> Taken:
+        """Return what begins before ``until_s``, and the next packet if there is one.
+
+        Args:
+            until_s: the picture's time, in seconds.
+            origin_s: is taken off the packets' times.
+        """
+        with self._lock:
+            if self._begins:
+                self._begins = False
+                self._forget_before(until_s)
+            before = []
+            while self._waiting and self._time_s(self._waiting[0]) < until_s:
+                before.append(self._waiting.popleft())
+            after = self._waiting.popleft() if self._waiting else None
+        risen = [packet for packet in before if self._rises(packet)]
+        if after is not None and not self._rises(after):
+            after = None
+        shift = round(origin_s / self._tick)
+        for packet in (*risen, *(() if after is None else (after,))):
+            assert packet.pts is not None
+            packet.pts -= shift
+            packet.dts = packet.pts
+        return Taken(tuple(risen), after)
+
+    def _forget_before(self, time_s: Fraction) -> None:
+        while self._waiting and self._time_s(self._waiting[0]) < time_s:
+            self._waiting.popleft()
+            self._left_out += 1
+
+    def _time_s(self, packet: Packet) -> Fraction:
+        assert packet.pts is not None
+        return packet.pts * self._tick
+
+    def _rises(self, packet: Packet) -> bool:
+        """Return whether a packet comes later than the one before it, as muxers demand."""
+        assert packet.pts is not None
+        if self._last is not None and packet.pts <= self._last:
+            self._left_out += 1
+            return False
+        self._last = packet.pts
+        return True
+
+    def _copied(self, packet: Packet, begin: int) -> Packet:
+        import av
+
+        data = bytes(packet)
+        if self._adts:
+            data = self._without_adts(data)
+        copy: Packet = av.Packet(data)
+        copy.time_base = self._tick
+        copy.pts = copy.dts = round(begin * packet.time_base / self._tick)
+        copy.duration = round((packet.duration or 0) * packet.time_base / self._tick)
+        copy.is_keyframe = True
+        return copy
+
+    def _without_adts(self, data: bytes) -> bytes:
+        """Take the header off a frame of AAC; the first one says what the stream is."""
+        if len(data) <= _ADTS_BYTES or data[0] != 0xFF or data[1] & 0xF6 != 0xF0:
+            return data
+        if self._guessed:
+            self._guessed = False
+            rate = (data[2] >> 2) & 15
+            channels = (data[2] & 1) << 2 | data[3] >> 6
+            config = (((data[2] >> 6) + 1) << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
+            with read_template(self._header) as template:
+                self._header = write_template(template, config)
+        return data[_ADTS_BYTES if data[1] & 1 else _ADTS_BYTES + 2 :]
+
+
+def open_feed(streams: Iterable[av.stream.Stream], address: NetworkAddress) -> SoundFeed | None:
+    """Return the feed of the first sound stream; None, with a log line, where it cannot go.
+
+    Args:
+        streams: the source's, besides its pictures.
+        address: where the output goes.
+    """
+    sounds = [stream for stream in streams if stream.type == "audio"]
+    if not sounds:
+        return None
+    template: av.AudioStream = sounds[0]  # type: ignore[assignment]
+    codec = codec_of(template)
+    why = address.refuses_sound(codec, template.codec_context.sample_rate)
+    if why is None:
+        try:
+            return SoundFeed(template)
+        except (OSError, ValueError) as error:  # av.error.FFmpegError is one of these
+            why = f"{codec} cannot be copied ({error})"
+    _log.warning("%s: the sound is left out: %s", address.shown, why)
+    return None
+
+
+def codec_of(template: av.AudioStream) -> str:
+    """Return a stream's codec as the standards call it (``mp3``, not ``mp3float``)."""
+    return str(template.codec_context.codec.canonical_name)
+
+
+def _config(kind: int, rate_hz: int, channels: int) -> bytes:
+    """Return MPEG-4's AudioSpecificConfig of an AAC stream; empty where it cannot be said."""
+    if rate_hz not in _MPEG4_RATES or not 1 <= channels <= 6:
+        return b""
+    return (kind << 11 | _MPEG4_RATES.index(rate_hz) << 7 | channels << 3).to_bytes(2, "big")

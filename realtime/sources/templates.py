@@ -1,0 +1,66 @@
+"""Descriptions of sound streams that outlive the input they come from."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+
+_FORMAT = "nut"  # takes every codec, and keeps parameters and ticks as they are
+
+
+def write_template(stream: av.AudioStream, extradata: bytes | None = None) -> bytes:
+    """Return a sound stream's parameters (codec, rate, channels, extradata, tick) as bytes.
+
+    Args:
+        stream: of an open input.
+        extradata: instead of the stream's own, if any.
+
+    Raises:
+        ValueError: a codec that has no name in NUT.
+    """
+    import av
+
+    described = io.BytesIO()
+    with av.open(described, "w", format=_FORMAT) as out:
+        copy = out.add_stream_from_template(stream, opaque=True)
+        if extradata is not None:
+            copy.codec_context.extradata = extradata
+        nothing = av.Packet(b"\0\0")  # readers want to see one packet
+        nothing.pts = nothing.dts = 0
+        nothing.stream = copy
+        nothing.time_base = Fraction(1, stream.codec_context.sample_rate or 90_000)
+        nothing.is_keyframe = True
+        out.mux(nothing)
+    return described.getvalue()
+
+
+@contextmanager
+def read_template(described: bytes) -> Iterator[av.AudioStream]:
+    """Give the stream of :func:`write_template`, for ``add_stream_from_template``."""
+    with open_template(described) as container:
+        yield container.streams.audio[0]
+
+
+def open_template(described: bytes) -> InputContainer:
+    """Open what :func:`write_template` returned; its one stream has the index 0."""
+    import av
+
+    return av.open(io.BytesIO(described), "r", format=_FORMAT)
+
+
+def detached(stream: av.AudioStream) -> av.AudioStream | None:
+    """Return a stream of the same parameters that keeps nothing of its input alive.
+
+    Its index is 0. None where its codec cannot be described.
+    """
+    try:
+        return open_template(write_template(stream)).streams.audio[0]
+    except (OSError, ValueError):
+        return None
