@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
+from rtseg.realtime.memory import give_back_memory
 from rtseg.realtime.sources.backoff import Backoff
 from rtseg.realtime.sources.source import Source
+from rtseg.realtime.sources.templates import same_streams
 
 if TYPE_CHECKING:
     import av
+
+    Packet = av.Packet[Any]
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +98,7 @@ class ReconnectingSource(Source):
         self._info: SourceInfo | None = None
         self._last: _Last | None = None
         self._size = (0, 0)
+        self._same_sound = True
 
     @property
     def info(self) -> SourceInfo:
@@ -173,9 +178,22 @@ class ReconnectingSource(Source):
                 pts = max(pts + shift, last.pts + 1)
                 index = last.index + 1
             shift = shift or 0
-            placed = dataclasses.replace(frame, index=index, pts=pts, time_base=TIME_BASE)
+            packets = self._moved(frame.packets, shift)
+            placed = dataclasses.replace(
+                frame, index=index, pts=pts, time_base=TIME_BASE, packets=packets
+            )
             self._last = _Last(index, pts, frame.captured_ns)
             yield placed
+
+    def _moved(self, packets: tuple[Packet, ...], shift: int) -> tuple[Packet, ...]:
+        """Return a frame's sound, moved as the frame was; none where it is another one now."""
+        if not self._same_sound:
+            return ()
+        for packet in packets if shift else ():
+            ticks = round(shift * TIME_BASE / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+        return packets
 
     def _come_back(self, lost: SourceError) -> bool:
         """Connect anew; False where the source was closed meanwhile.
@@ -230,11 +248,17 @@ class ReconnectingSource(Source):
             if self._closed.is_set():
                 return None
             self._source = source
-        return source.open()
+        info = source.open()
+        if self._info is not None:
+            self._same_sound = same_streams(info.passthrough, self._info.passthrough)
+            if not self._same_sound:
+                log.warning("%s: the sound changed and is left out", info.name)
+        return info
 
     def _say_back(self, info: SourceInfo, away_s: float, tries: int) -> None:
         if self.observer is not None and self._info is not None:
             self.observer.reconnect()
+        give_back_memory()  # of the connection that was lost
         size = (info.width, info.height)
         changed = f", now {size[0]}x{size[1]}" if size != self._size else ""
         self._size = size
