@@ -18,6 +18,7 @@ from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.passthrough import Passthrough
 from rtseg.realtime.sources.probe import count_frames, frame_rate, length_s, video_stream
 from rtseg.realtime.sources.source import Source
+from rtseg.realtime.sources.templates import detached
 
 if TYPE_CHECKING:
     import av
@@ -172,11 +173,9 @@ class ContainerSource(Source):
         video.codec_context.thread_count = self._options.threads
         # Frame threads hold frames back, which a live picture cannot afford.
         video.codec_context.thread_type = "SLICE" if self._live else "AUTO"
-        sound: tuple[av.stream.Stream, ...] = ()
-        if self._carries_sound and not self._live:
-            sound = (*container.streams.audio, *container.streams.subtitles)
+        sound = self._beside_pictures(container)
         self._reader = FrameReader(
-            container, video, Passthrough(sound), self._options, live=self._live, name=self._name
+            container, video, sound, self._options, live=self._live, name=self._name
         )
         # Only a decoded picture tells the true size, and whether there is one at all.
         self._frames = self._reader.frames()
@@ -196,8 +195,20 @@ class ContainerSource(Source):
             live=self._live,
             time_base=self._reader.time_base,
             sample_aspect_ratio=1 / aspect if self._reader.turner.transposes else aspect,
-            passthrough=sound,
+            passthrough=sound.templates,
         )
+
+    def _beside_pictures(self, container: InputContainer) -> Passthrough:
+        """Return where packets of sound and subtitles go; for a live stream, sound if asked for."""
+        if not self._carries_sound:
+            return Passthrough(())
+        if not self._live:
+            return Passthrough((*container.streams.audio, *container.streams.subtitles))
+        tracks = container.streams.audio[:1] if self._options.live_sound else ()
+        # Outputs keep templates for as long as they run, and a connection is not to last as long.
+        copies = [(track, detached(track)) for track in tracks]
+        kept = {track: copy for track, copy in copies if copy is not None}
+        return Passthrough(tuple(kept), tuple(kept.values()))
 
     def _extent(
         self, container: InputContainer, video: VideoStream

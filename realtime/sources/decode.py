@@ -155,8 +155,9 @@ class FrameReader:
     def _begin_window(self, pts: int) -> int:
         """Set which sound goes with a lap that begins at ``pts``; return where it ends."""
         # A first lap from the first frame keeps the packets before it: they prime the
-        # sound decoder.
-        self._since_s = pts * self._tick if self._start_s or pts else None
+        # sound decoder. A live stream may have sent sound for seconds before its first keyframe.
+        whole = not self._start_s and not pts and not self._live
+        self._since_s = None if whole else pts * self._tick
         self._window_shift = None
         if self._duration_s is None:
             return sys.maxsize

@@ -31,6 +31,7 @@ class SourceOptions:
             none (its loss ends the source), None for no limit. Ignored where not live.
         hwaccel: ``none``, ``auto``, or FFmpeg's name of a decoder device such as ``cuda`` or
             ``vaapi``. Where it cannot be had, software decodes and a log line says so.
+        live_sound: whether the sound of a live stream is read, too: its first track, not decoded.
         threads: threads of the software decoder; few, so that the engine keeps its cores.
 
     Raises:
@@ -47,6 +48,7 @@ class SourceOptions:
     timeout_s: float = 10.0
     reconnect: int | None = None
     hwaccel: str = "none"
+    live_sound: bool = False
     threads: int = 2
 
     def __post_init__(self) -> None:

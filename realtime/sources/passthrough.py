@@ -32,12 +32,28 @@ class Window:
 class Passthrough:
     """Collects packets of the streams beside the picture, and shifts their timestamps.
 
+    Args:
+        streams: the streams whose packets come along.
+        templates: what the packets are said to be of, one for each stream; by default the
+            streams themselves.
+
     Attributes:
         streams: the streams whose packets come along.
+        templates: what the packets that :meth:`take` returns are of.
     """
 
-    def __init__(self, streams: Sequence[av.stream.Stream]) -> None:
+    def __init__(
+        self,
+        streams: Sequence[av.stream.Stream],
+        templates: Sequence[av.stream.Stream] | None = None,
+    ) -> None:
         self.streams = tuple(streams)
+        self.templates = self.streams if templates is None else tuple(templates)
+        self._renamed = {
+            stream.index: template
+            for stream, template in zip(self.streams, self.templates, strict=True)
+            if template is not stream
+        }
         self._waiting: list[av.Packet[Any]] = []
         self._tracks = {
             stream.index: _Track(stream.time_base or Fraction(1), stream.type == "audio")
@@ -67,7 +83,11 @@ class Passthrough:
     def take(self, window: Window) -> tuple[av.Packet[Any], ...]:
         """Return what was collected and lies in ``window``, on the frames' time."""
         waiting, self._waiting = self._waiting, []
-        return tuple(p for p in waiting if self._tracks[p.stream_index].place(p, window))
+        taken = tuple(p for p in waiting if self._tracks[p.stream_index].place(p, window))
+        if self._renamed:
+            for packet in taken:
+                packet.stream = self._renamed[packet.stream_index]
+        return taken
 
 
 class _Track:

@@ -41,7 +41,8 @@ class StreamSource(ContainerSource):
         settings = {"analyzeduration": str(_PROBE_US)}
         if scheme in ("rtsp", "rtsps"):
             settings["rtsp_transport"] = self._options.rtsp_transport
-            settings["allowed_media_types"] = "video"
+            wanted = "video+audio" if self._options.live_sound else "video"
+            settings["allowed_media_types"] = wanted
             # Three frames tell the rate; FFmpeg's default of twenty is most of a second.
             settings["fpsprobesize"] = "3"
         if scheme == "udp":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import av
@@ -64,3 +64,16 @@ def detached(stream: av.AudioStream) -> av.AudioStream | None:
         return open_template(write_template(stream)).streams.audio[0]
     except (OSError, ValueError):
         return None
+
+
+def same_streams(one: Sequence[av.stream.Stream], other: Sequence[av.stream.Stream]) -> bool:
+    """Return whether packets of ``one`` can follow packets of ``other`` in one output."""
+    return [_parameters(stream) for stream in one] == [_parameters(stream) for stream in other]
+
+
+def _parameters(stream: av.stream.Stream) -> tuple[object, ...]:
+    context: Any = stream.codec_context
+    if stream.type != "audio":
+        return (stream.index, context.name)
+    config = context.extradata or b""
+    return (stream.index, context.name, context.sample_rate, context.channels, bytes(config))

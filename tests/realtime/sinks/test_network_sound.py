@@ -1,140 +1,39 @@
-"""The sound of network outputs: the packets that arrive are the source's, at their pictures' times.
-
-Which packet of the source a packet is can be told by its bytes, and which picture by its
-brightness, so that both can be placed on the source's clock.
-"""
+"""Sound over the network: the packets are the source's, at their pictures' times."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import shutil
 import socket
-import subprocess
 import threading
-import time
 from fractions import Fraction
 
-import av
 import pytest
 
-from rtseg.realtime.frame import Rendered
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.live_encoder import LiveEncoder
 from rtseg.realtime.sinks.network import parse_network
-from rtseg.realtime.sinks.publisher import NetworkSink
 from rtseg.realtime.sinks.relay import Target
 from rtseg.realtime.sinks.relay_process import RelayProcess
-from rtseg.realtime.sinks.sink import SinkContext
 from rtseg.realtime.sinks.sound import SoundFeed
-from rtseg.realtime.sources.backoff import Backoff
 from rtseg.realtime.sources.resolve import open_source
-from tests.media import frame_number, picture
-from tests.realtime.sinks.parts import SPEC, labels_of
-from tests.realtime.sinks.sounding import FPS, SIZE, make
-
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+from tests.media import picture
+from tests.realtime.sinks.sounding import (
+    FPS,
+    SIZE,
+    Playing,
+    free_port,
+    make,
+    needs_ffmpeg,
+    offsets,
+    placed,
+    receiver,
+    to,
+)
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     return make(tmp_path_factory.mktemp("clip") / "drive.mp4")
-
-
-def bare(data):
-    """Return a packet of AAC without an ADTS header."""
-    return data[7:] if data[:1] == b"\xff" and data[1] & 0xF6 == 0xF0 else data
-
-
-def placed(path):
-    """Return a file's sound as (bytes, time) and its pictures as (number, time), in seconds."""
-    sounds, pictures = [], []
-    with av.open(str(path)) as file:
-        for packet in file.demux():
-            if not packet.size:
-                continue
-            if packet.stream.type == "audio":
-                sounds.append((bare(bytes(packet)), float(packet.pts * packet.time_base)))
-                continue
-            for frame in packet.decode():
-                pictures.append((frame_number(frame), float(frame.pts * frame.time_base)))
-    return sounds, pictures
-
-
-def offsets(source, received):
-    """Return how far sound and pictures were each moved in time, in seconds."""
-    at = dict(placed(source)[0])
-    sounds, pictures = placed(received)
-    assert len(at) > 100
-    known = [(at[data], time_s) for data, time_s in sounds if data in at]
-    assert len(known) >= len(sounds) - 1  # what a muxer adds at the end
-    moved = [was_s - time_s for was_s, time_s in known]
-    # Numbers repeat every 45 pictures: take the lap that fits the sound best.
-    lap_s = 45 / FPS
-    ways = [
-        (number / FPS - time_s - moved[0] + lap_s / 2) % lap_s - lap_s / 2 + moved[0]
-        for number, time_s in pictures
-    ]
-    return moved, ways
-
-
-class Playing:
-    """Plays a file into a sink as the loop does, in real time, in a thread."""
-
-    def __init__(self, sink, path):
-        self.sink = sink
-        self._source = open_source(str(path))
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self):
-        for frame in self._source.frames():
-            self.sink.write(Rendered(frame, labels_of(0), frame.video, {}))
-            if self._over.is_set():
-                return
-        self.sink.write_packets(self._source.remaining_packets())
-
-    def wait_for(self, condition):
-        deadline_s = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < deadline_s
-            assert self._thread.is_alive(), "the clip has ended"
-            time.sleep(0.05)
-
-    def __enter__(self):
-        self.sink.open(SinkContext(self._source.open(), SPEC, *SIZE))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
-        self.sink.close()
-        self._source.close()
-
-
-def to(url, **options):
-    return NetworkSink(parse_network(url), backoff=Backoff(0.05, 0.3), **options)
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def receiver(*arguments):
-    """Run ffmpeg, which takes a stream and copies it into a file."""
-    process = subprocess.Popen(
-        ["ffmpeg", "-v", "error", "-y", *map(str, arguments)], stdin=subprocess.DEVNULL
-    )
-    try:
-        yield process
-        process.wait(60)
-    finally:
-        process.kill()
-        process.wait()
 
 
 @needs_ffmpeg
