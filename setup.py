@@ -23,6 +23,7 @@ setup(
     package_data={
         **{room: ["py.typed"] for room in ROOMS},
         "rtseg.realtime.web": ["py.typed", "assets/*"],
+        "rtseg.engines": ["py.typed", "kernels.cu"],
         "rtseg.models": ["py.typed", "weights/*.onnx", "weights/*.json", "configs/*"],
     },
 )

@@ -99,6 +99,32 @@ class Cuda(Protocol):
     def end_graph(self, graph: int) -> None:
         """Destroy a graph."""
 
+    def load(self, source: str) -> int:
+        """Compile CUDA C for the GPU and load it; return the module.
+
+        Raises:
+            EngineError: ``BACKEND_MISSING`` where the package finds no compiler.
+        """
+
+    def unload(self, module: int) -> None:
+        """Unload a module; its kernels must not be used any more."""
+
+    def kernel(self, module: int, name: str) -> int:
+        """Return a kernel of a module that takes one structure."""
+
+    def run(
+        self, kernel: int, grid: tuple[int, int], block: tuple[int, int], job: bytes, stream: int
+    ) -> None:
+        """Run a kernel when the stream gets there.
+
+        Args:
+            kernel: what :meth:`kernel` gave.
+            grid: blocks, horizontally and vertically.
+            block: threads of a block, likewise.
+            job: the structure, copied at once.
+            stream: which stream.
+        """
+
     def memory(self) -> tuple[int, int]:
         """Return how many bytes of the GPU are free, and how many it has."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from rtseg.engines.cuda import Gpu
 from rtseg.engines.cuda_layer import OUT_OF_MEMORY, U8, device_error
 from rtseg.engines.errors import EngineError
+from rtseg.engines.nvrtc import OPTIONS
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
 _BLOCKING_SYNC = 1  # CU_EVENT_BLOCKING_SYNC
@@ -138,6 +139,41 @@ class PyCuda:
 
     def end_graph(self, graph: int) -> None:
         """Do nothing: there are none."""
+
+    def load(self, source: str) -> int:
+        """Compile CUDA C with nvcc and load it; return the module."""
+        from pycuda.compiler import compile as compile_source
+
+        try:
+            with self._named("compile"):
+                image = compile_source(source, no_extern_c=True, options=list(OPTIONS))
+        except OSError as error:  # nvcc cannot be run
+            raise EngineError(
+                f"no compiler for the GPU's kernels: PyCUDA needs nvcc ({error})",
+                reason="BACKEND_MISSING",
+            ) from error
+        with self._named("module_from_buffer"):
+            module = self._driver.module_from_buffer(image)
+        return self._keep(id(module), module)
+
+    def unload(self, module: int) -> None:
+        """Unload a module."""
+        self._kept.pop(module, None)  # PyCUDA does so with the object
+
+    def kernel(self, module: int, name: str) -> int:
+        """Return a kernel of a module."""
+        with self._named("get_function"):
+            function = self._kept[module].get_function(name)
+        return self._keep(id(function), function)
+
+    def run(
+        self, kernel: int, grid: tuple[int, int], block: tuple[int, int], job: bytes, stream: int
+    ) -> None:
+        """Run a kernel when the stream gets there."""
+        function = self._kept[kernel]
+        with self._named("prepared_async_call"):
+            function.prepare([f"{len(job)}s"])
+            function.prepared_async_call(grid, (*block, 1), self._kept[stream], job)
 
     def memory(self) -> tuple[int, int]:
         """Return how many bytes of the GPU are free, and how many it has."""

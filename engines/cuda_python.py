@@ -12,6 +12,7 @@ import numpy as np
 from rtseg.engines.cuda import Gpu
 from rtseg.engines.cuda_layer import U8, device_error
 from rtseg.engines.errors import EngineError
+from rtseg.engines.nvrtc import compile_cuda
 
 _BLOCKING_SYNC = 1  # CU_EVENT_BLOCKING_SYNC: a waiting thread sleeps
 
@@ -128,6 +129,29 @@ class CudaPython:
     def end_graph(self, graph: int) -> None:
         """Destroy a graph."""
         self._call("cuGraphExecDestroy", graph)
+
+    def load(self, source: str) -> int:
+        """Compile CUDA C with NVRTC and load it; return the module."""
+        return int(
+            self._call("cuModuleLoadData", compile_cuda(source, self.gpu.compute_capability))
+        )
+
+    def unload(self, module: int) -> None:
+        """Unload a module."""
+        self._call("cuModuleUnload", module)
+
+    def kernel(self, module: int, name: str) -> int:
+        """Return a kernel of a module."""
+        return int(self._call("cuModuleGetFunction", module, name.encode()))
+
+    def run(
+        self, kernel: int, grid: tuple[int, int], block: tuple[int, int], job: bytes, stream: int
+    ) -> None:
+        """Run a kernel when the stream gets there."""
+        copy = ctypes.create_string_buffer(job, len(job))
+        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(copy))
+        at = ctypes.addressof(arguments)
+        self._call("cuLaunchKernel", kernel, *grid, 1, *block, 1, 0, stream, at, 0)
 
     def memory(self) -> tuple[int, int]:
         """Return how many bytes of the GPU are free, and how many it has."""

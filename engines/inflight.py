@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -120,11 +122,13 @@ class InflightEngine(Engine):
             frames = np.array(frames, order="C")
         labels = np.empty((count, self._spec.height, self._spec.width), np.uint8)
         step = self._frames_at_once
-        pending = [
-            self._start(frames[index : index + step], labels[index : index + step])
-            for index in range(0, count, step)
-        ]
-        return Handle(_Batch(self, labels, pending))
+        return self._started(
+            labels,
+            [
+                partial(self._compute, frames[index : index + step], labels[index : index + step])
+                for index in range(0, count, step)
+            ],
+        )
 
     def result(self, handle: Handle) -> U8:
         """Wait for an inference and return its class ids; see :meth:`Engine.result`."""
@@ -158,10 +162,14 @@ class InflightEngine(Engine):
             self._pool.shutdown(wait=True)
             self._free()
 
-    def _start(self, frame: U8, labels: U8) -> Future[Outcome]:
+    def _started(self, labels: U8, works: Sequence[Callable[[], Outcome]]) -> Handle:
+        """Start inferences, each when there is room, that together fill ``labels``."""
+        return Handle(_Batch(self, labels, [self._start(work) for work in works]))
+
+    def _start(self, work: Callable[[], Outcome]) -> Future[Outcome]:
         self._room.acquire()
         try:
-            pending = self._pool.submit(self._compute, frame, labels)
+            pending = self._pool.submit(work)
         except RuntimeError as error:  # closed while this thread waited for room
             self._room.release()
             raise EngineError("the engine is closed", reason="ENGINE_CLOSED") from error

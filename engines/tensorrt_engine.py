@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from rtseg.engines.cuda_layer import Cuda
-from rtseg.engines.engine import U8, EngineProfile
+from rtseg.engines.engine import U8, EngineProfile, Handle
 from rtseg.engines.errors import EngineError
+from rtseg.engines.gpu_pictures import GpuPictures
 from rtseg.engines.inflight import InflightEngine, Outcome
+from rtseg.engines.kernels import Kernels
+from rtseg.engines.planes import Paint, Planes, YuvColours
 from rtseg.engines.planfile import PlanHeader
 from rtseg.engines.tensorrt_plan import Plan, PlanContext
 
@@ -56,6 +62,8 @@ class TensorRtEngine(InflightEngine):
         self._cuda = cuda
         slots = max(2, requests) if requests else 2
         self._idle: list[_Slot] = []
+        self._kernels: Kernels | None = None
+        self._loading = threading.Lock()
         self.assumed: tuple[str, ...] = ()
         spec = header.spec
         blank = np.zeros((1, spec.height, spec.width, 3), np.uint8)
@@ -88,20 +96,59 @@ class TensorRtEngine(InflightEngine):
             threads=0,
         )
 
+    def prepare_planes(self) -> None:
+        """Compile the kernels; see :class:`rtseg.engines.planes.PlanesEngine`."""
+        with self._loading:
+            self._check_open()
+            if self._kernels is None:
+                with self._cuda.current():
+                    self._kernels = Kernels(self._cuda)
+
+    def submit_planes(
+        self, source: Planes, colours: YuvColours, paint: Paint | None = None
+    ) -> Handle:
+        """Start an inference on the decoder's planes, with which nothing was done on the CPU.
+
+        They go up once; resizing, the network and blending follow each other on the slot's
+        stream, all within ``infer_ms``; the class ids and the blended planes come down.
+        """
+        self._check_open()
+        if paint is not None:
+            paint.check(source)
+        self.prepare_planes()
+        labels = np.empty((1, self.spec.height, self.spec.width), np.uint8)
+        work = partial(self._compute_planes, source, colours, paint, labels)
+        return self._started(labels, [work])
+
     def _compute(self, frame: U8, labels: U8) -> Outcome:
+        with self._slot() as slot:
+            return slot.run(frame, labels)
+
+    def _compute_planes(
+        self, source: Planes, colours: YuvColours, paint: Paint | None, labels: U8
+    ) -> Outcome:
+        assert self._kernels is not None
+        with self._slot() as slot:
+            return slot.run_planes(self._kernels, source, colours, paint, labels)
+
+    @contextmanager
+    def _slot(self) -> Iterator[_Slot]:
         slot = self._idle.pop()  # there are as many slots as threads
         try:
             with self._cuda.current():
-                return slot.run(frame, labels)
+                yield slot
         finally:
             self._idle.append(slot)
 
     def _free(self) -> None:
         """Free slots, plan and GPU, each whatever happens to the others."""
         # A lost device refuses to free, too; the driver does so when the process ends.
-        with suppress(EngineError), self._cuda.current():
+        with self._loading, suppress(EngineError), self._cuda.current():
             while self._idle:
                 self._idle.pop().close()
+            if self._kernels is not None:
+                with suppress(EngineError):
+                    self._kernels.close()
             self._plan.close()
         with suppress(EngineError):
             self._cuda.close()
@@ -143,22 +190,71 @@ class _Slot:
             made.callback(cuda.unpin, self._host_frames)
             self._host_labels = cuda.pin(pixels)
             made.callback(cuda.unpin, self._host_labels)
+            self._pictures = GpuPictures(cuda)
+            made.callback(self._pictures.close)
             self._shapes[1] = self._shape(1)
             self._made = made.pop_all()
 
     def run(self, frames: U8, labels: U8) -> Outcome:
         """Compute frames (N×H×W×3) into labels (N×H×W)."""
-        cuda, stream = self._cuda, self._stream
         given, taken = self._host_frames[: frames.size], self._host_labels[: labels.size]
         np.copyto(given.reshape(frames.shape), frames)
+        outcome = self._timed(
+            lambda: self._cuda.upload(self._frames, given, self._stream),
+            lambda: self._enqueue(len(frames)),
+            lambda: self._cuda.download(taken, self._labels, self._stream),
+        )
+        labels[...] = taken.reshape(labels.shape)
+        return outcome
+
+    def run_planes(
+        self,
+        kernels: Kernels,
+        source: Planes,
+        colours: YuvColours,
+        paint: Paint | None,
+        labels: U8,
+    ) -> Outcome:
+        """Compute a picture into labels (1×H×W) and, where asked, into the painted picture."""
+        cuda, stream, pictures = self._cuda, self._stream, self._pictures
+        height, width = labels.shape[1:]
+        taken = self._host_labels[: labels.size]
+        pictures.take(source, paint)
+
+        def compute() -> None:
+            kernels.resize(pictures.picture, colours, self._frames, width, height, stream)
+            self._enqueue(1)
+            if paint is not None:
+                size, table = (height, width), pictures.table
+                kernels.paint(pictures.picture, self._labels, size, table, paint.alpha, stream)
+
+        def download() -> None:
+            cuda.download(taken, self._labels, stream)
+            if paint is not None:
+                pictures.download(stream)
+
+        outcome = self._timed(lambda: pictures.upload(stream), compute, download)
+        labels[...] = taken.reshape(labels.shape)
+        if paint is not None:
+            pictures.give(paint.target)
+        return outcome
+
+    def _timed(
+        self,
+        upload: Callable[[], None],
+        compute: Callable[[], None],
+        download: Callable[[], None],
+    ) -> Outcome:
+        """Hand three steps to the stream and wait for their end."""
+        cuda, stream = self._cuda, self._stream
         begin, uploaded, computed, end = self._events
         try:
             cuda.record(begin, stream)
-            cuda.upload(self._frames, given, stream)
+            upload()
             cuda.record(uploaded, stream)
-            self._enqueue(len(frames))
+            compute()
             cuda.record(computed, stream)
-            cuda.download(taken, self._labels, stream)
+            download()
             cuda.record(end, stream)
             cuda.wait(end)
         except BaseException:
@@ -167,7 +263,6 @@ class _Slot:
                 cuda.record(end, stream)
                 cuda.wait(end)
             raise
-        labels[...] = taken.reshape(labels.shape)
         return Outcome(
             infer_ms=cuda.elapsed_ms(uploaded, computed),
             upload_ms=cuda.elapsed_ms(begin, uploaded),

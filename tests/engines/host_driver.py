@@ -2,6 +2,8 @@
 
 It keeps what a stream is given until an event is waited for, so that whoever reads too early
 reads the wrong bytes; it answers only threads that pushed the context; it counts what lives.
+Kernels are those of ``libkernels.so`` (:mod:`tests.engines.host_kernels`), whatever image is
+loaded, as long as it is machine code or PTX.
 """
 
 from __future__ import annotations
@@ -16,20 +18,24 @@ SOURCE = r"""
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 typedef void (*Work)(void *);
+typedef void (*Run)(unsigned, unsigned, unsigned, unsigned, const void *, int);
 typedef struct Op { int kind; void *to; const void *from; size_t count; Work work; void *data;
-                    struct Op *next; } Op;
+                    struct Op *next; Run run; unsigned grid[4]; char job[128]; } Op;
+typedef struct { Run run; size_t size; } Kernel;
+typedef struct { void *library; Kernel kernels[4]; int count; } Module;
 typedef struct { Op *first, **last; int capturing; } Stream;
 typedef struct { Stream *stream; double ms; } Event;
 typedef struct { Op *first, **last; } Graph;
-enum { COPY, CALL, RECORD };
+enum { COPY, CALL, RECORD, RUN };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static long live[6]; /* memory, pinned, streams, events, graphs, contexts */
+static long live[7]; /* memory, pinned, streams, events, graphs, contexts, modules */
 static __thread int depth;
 static char failing[64];
 static int fail_code, launches;
@@ -49,11 +55,14 @@ static void append(Op ***last, Op op) { Op *one = malloc(sizeof op); *one = op; 
 static void perform(Op *op) {
   if (op->kind == COPY) memcpy(op->to, op->from, op->count);
   if (op->kind == CALL) op->work(op->data);
+  if (op->kind == RUN) op->run(op->grid[0], op->grid[1], op->grid[2], op->grid[3], op->job, 0);
   if (op->kind == RECORD) ((Event *)op->to)->ms = now(); }
 static void flush(Stream *s) { while (s->first) { Op *op = s->first; perform(op);
   s->first = op->next; if (!s->first) s->last = &s->first; free(op); } }
 
 int cuInit(unsigned flags) { return 0; }
+int cuGetExportTable(const void **table, const void *id) { /* NVRTC asks for one */
+  *table = 0; return 500; }
 int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
@@ -106,6 +115,23 @@ int cuGraphExecDestroy(Graph *g) { CALLED(cuGraphExecDestroy) count(4, -1);
   while (g->first) { Op *op = g->first; g->first = op->next; free(op); } free(g); return 0; }
 int cuGraphLaunch(Graph *g, Stream *s) { CALLED(cuGraphLaunch) launches++;
   for (Op *op = g->first; op; op = op->next) append(&s->last, *op); return 0; }
+int cuModuleLoadData(Module **m, const char *image) { CALLED(cuModuleLoadData)
+  if (strncmp(image, "\177ELF", 4) && strncmp(image, "//", 2)) return 200;
+  void *library = dlopen("libkernels.so", RTLD_NOW); if (!library) return 209;
+  count(6, 1); *m = calloc(1, sizeof **m); (*m)->library = library; return 0; }
+int cuModuleUnload(Module *m) { CALLED(cuModuleUnload) count(6, -1); free(m); return 0; }
+int cuModuleGetFunction(Kernel **k, Module *m, const char *name) { CALLED(cuModuleGetFunction)
+  char symbol[80]; *k = &m->kernels[m->count++];
+  snprintf(symbol, sizeof symbol, "host_%s", name); (*k)->run = (Run)dlsym(m->library, symbol);
+  snprintf(symbol, sizeof symbol, "size_%s", name);
+  size_t (*size)(void) = (size_t (*)(void))dlsym(m->library, symbol);
+  if (!size || !(*k)->run) return 500;
+  (*k)->size = size(); return (*k)->size > 128; }
+int cuLaunchKernel(Kernel *k, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                   unsigned bz, unsigned shared, Stream *s, void **arguments, void **extra) {
+  CALLED(cuLaunchKernel) if (gz != 1 || bz != 1 || bx * by > 1024 || extra) return 1;
+  Op op = {RUN, .run = k->run, .grid = {gx, gy, bx, by}}; memcpy(op.job, arguments[0], k->size);
+  append(&s->last, op); return 0; }
 
 int cuGetProcAddress_v2(const char *name, void **address, int version, uint64_t flags,
                         int *status) {
@@ -115,7 +141,7 @@ int cuGetProcAddress_v2(const char *name, void **address, int version, uint64_t 
   return *address ? 0 : 500; }
 """
 
-WHAT = ("memory", "pinned", "streams", "events", "graphs", "contexts")
+WHAT = ("memory", "pinned", "streams", "events", "graphs", "contexts", "modules")
 
 
 def build_driver(folder: Path) -> Path | None:
