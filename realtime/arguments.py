@@ -29,8 +29,8 @@ sources:  0, camera0, /dev/video0, v4l2:///dev/video0; rtsp:// rtsps:// rtmp:// 
           udp:// tcp:// srt://; a file; a directory, quoted glob or frame_%06d.png; - for
           stdin; screen, screen:1; testsrc, lavfi:GRAPH; a list: FILE.txt, FILE.streams
 outputs:  seg.mp4 .mkv .mov; a directory; frame_%06d.png; window; null; web,
-          web:PORT, http://HOST:PORT (live page); rtsp://HOST/PATH rtmp://HOST/APP/KEY
-          udp://HOST:PORT (sent with low latency)
+          web:PORT, http://HOST:PORT (live page); rtsp[s]://HOST/PATH
+          rtmp[s]://HOST/APP/KEY udp://HOST:PORT (sent with low latency)
 keys:     q or Esc quit, space pause, . step, Tab view, h HUD, l legend, + and - alpha,
           s snapshot
 exit:     0 end of input or quit, 1 run-time failure, 2 usage, 130 Ctrl-C, 143 SIGTERM"""

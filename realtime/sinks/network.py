@@ -1,4 +1,4 @@
-"""Addresses that a stream can be sent to: ``rtsp://``, ``rtmp://``, ``udp://``."""
+"""Addresses that a stream can be sent to: ``rtsp(s)://``, ``rtmp(s)://``, ``udp://``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sources.naming import shown
 
-FORMS = "rtsp://HOST[:PORT]/PATH, rtmp://HOST[:PORT]/APP/KEY, udp://HOST:PORT (MPEG-TS)"
+FORMS = "rtsp[s]://HOST[:PORT]/PATH, rtmp[s]://HOST[:PORT]/APP/KEY, udp://HOST:PORT (MPEG-TS)"
 
-_SCHEME = re.compile(r"(rtsp|rtmp|udp)://", re.IGNORECASE)
+_SCHEME = re.compile(r"(rtsps?|rtmps?|udp)://", re.IGNORECASE)
+_STREAM_KEY = re.compile(r"(?i)^(\s*rtmps?://[^/]+/[^/?]+/).+", re.DOTALL)
 
 DATAGRAM_BYTES = 1316
 """Seven packets of MPEG-TS: what fits into an Ethernet frame, and what receivers expect."""
@@ -38,8 +39,8 @@ class NetworkAddress:
 
     Attributes:
         url: the address as FFmpeg takes it, with any password.
-        scheme: ``rtsp``, ``rtmp`` or ``udp``.
-        shown: the address as it was typed, without its password.
+        scheme: ``rtsp``, ``rtsps``, ``rtmp``, ``rtmps`` or ``udp``.
+        shown: the address as it was typed, without its password or stream key.
     """
 
     url: str = field(repr=False)
@@ -47,19 +48,27 @@ class NetworkAddress:
     shown: str
 
     @property
+    def plain(self) -> str:
+        """The scheme without encryption: ``rtsp``, ``rtmp`` or ``udp``."""
+        return self.scheme if self.scheme == "udp" else self.scheme.removesuffix("s")
+
+    @property
     def container(self) -> str:
         """FFmpeg's name of the container."""
-        return _CONTAINERS[self.scheme][0]
+        return _CONTAINERS[self.plain][0]
 
     @property
     def options(self) -> dict[str, str]:
         """FFmpeg's options of the container."""
-        return dict(_CONTAINERS[self.scheme][1])
+        options = dict(_CONTAINERS[self.plain][1])
+        if self.scheme == "rtsps":
+            options |= {"tls_verify": "1", **_trusted()}
+        return options
 
     @property
     def codecs(self) -> tuple[str, ...]:
         """Which names of ``--codec`` can be sent there."""
-        return _CODECS[self.scheme]
+        return _CODECS[self.plain]
 
     def refuses_sound(self, codec: str, rate_hz: int) -> str | None:
         """Return why sound cannot be sent there as it is, None where it can.
@@ -68,12 +77,12 @@ class NetworkAddress:
             codec: FFmpeg's name, such as ``aac``.
             rate_hz: samples per second.
         """
-        allowed = _SOUND[self.scheme]
+        allowed = _SOUND[self.plain]
         if codec not in allowed:
             return f"{self.scheme} takes {', '.join(allowed)}. Received: {codec}"
-        if (self.scheme, codec) == ("rtmp", "mp3") and rate_hz not in _FLV_MP3_HZ:
+        if (self.plain, codec) == ("rtmp", "mp3") and rate_hz not in _FLV_MP3_HZ:
             rates = ", ".join(map(str, _FLV_MP3_HZ))
-            return f"rtmp takes mp3 of {rates} Hz. Received: {rate_hz} Hz"
+            return f"{self.scheme} takes mp3 of {rates} Hz. Received: {rate_hz} Hz"
         return None
 
 
@@ -93,7 +102,9 @@ def parse_network(text: str) -> NetworkAddress:
     """
     url = text.strip()
     if not is_network(url):
-        raise UsageError(f"not an address to send to. Allowed: {FORMS}. Received: {shown(text)!r}")
+        raise UsageError(
+            f"not an address to send to. Allowed: {FORMS}. Received: {shown_address(text)!r}"
+        )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -102,7 +113,24 @@ def parse_network(text: str) -> NetworkAddress:
     scheme = parts.scheme.lower() if host else url.split(":", 1)[0].lower()
     if not host or (scheme == "udp" and not port):
         missing = "a port" if host else "a host (and a port from 1 to 65535)"
-        raise UsageError(f"{shown(url)} lacks {missing}. Allowed: {FORMS}")
+        raise UsageError(f"{shown_address(url)} lacks {missing}. Allowed: {FORMS}")
     if scheme == "udp" and "pkt_size=" not in url:
         url += f"{'&' if '?' in url else '?'}pkt_size={DATAGRAM_BYTES}"
-    return NetworkAddress(scheme + url[len(scheme) :], scheme, shown(text.strip()))
+    return NetworkAddress(scheme + url[len(scheme) :], scheme, shown_address(text.strip()))
+
+
+def shown_address(text: str) -> str:
+    """Return an address fit to be printed: no password, and no stream key of RTMP.
+
+    >>> shown_address("rtmps://live.example/app/k3y")
+    'rtmps://live.example/app/***'
+    """
+    return shown(_STREAM_KEY.sub(r"\1***", text))
+
+
+def _trusted() -> dict[str, str]:
+    """Return FFmpeg's option for the authorities that are trusted (``SSL_CERT_FILE``)."""
+    import ssl
+
+    file = ssl.get_default_verify_paths().cafile
+    return {} if file is None else {"ca_file": file}

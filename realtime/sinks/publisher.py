@@ -53,7 +53,7 @@ _POLL_S = 0.1
 
 
 class NetworkSink(Sink):
-    """Encodes pictures and sends them to an RTSP, RTMP or UDP receiver.
+    """Encodes pictures and sends them to an RTSP(S), RTMP(S) or UDP receiver.
 
     Everything happens in a thread of its own and, for the connection, in a process of its own:
     :meth:`write` only puts the newest picture where that thread finds it. A receiver that is
@@ -143,6 +143,8 @@ class NetworkSink(Sink):
     def open(self, context: SinkContext) -> None:
         """Begin to connect; a receiver that is absent is no error. See :meth:`Sink.open`."""
         self._context = context
+        if self._address.scheme == "rtmps":  # PyAV has no way to ask FFmpeg for it
+            _log.warning("%s: encrypted, but the server's certificate is not checked", self.name)
         if self._options.audio:
             self._sound = open_feed(context.source.passthrough, self._address)
         self._thread = threading.Thread(target=self._run, name="rtseg-publish")

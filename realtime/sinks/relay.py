@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import io
 import json
 import os
@@ -164,6 +165,9 @@ def _explained(error: Exception, target: Target, from_ffmpeg: bool) -> dict[str,
     """Return reason word and message of a failure, without the URL's password."""
     from rtseg.realtime.sources.av_errors import source_error
 
+    if getattr(error, "errno", None) == errno.EIO and target.url.startswith("rtsps:"):
+        why = "no answer, or a certificate that is not trusted (SSL_CERT_FILE names those that are)"
+        return {"reason": "CONNECTION_FAILED", "message": f"{target.shown}: {why}"}
     if from_ffmpeg:
         explained = source_error(error, target.shown)  # type: ignore[arg-type]
         return {"reason": explained.reason, "message": str(explained)}

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sinks.encode import EncodeOptions
-from rtseg.realtime.sinks.network import is_network, parse_network
+from rtseg.realtime.sinks.network import is_network, parse_network, shown_address
 from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.sources.naming import shown
@@ -28,11 +28,14 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 FORMS = (
     "FILE.mp4, FILE.mkv, FILE.mov, an existing directory, frame_%06d.png, window, null, "
-    "web, web:PORT, http://HOST:PORT (live page), rtsp://HOST/PATH, rtmp://HOST/APP/KEY, "
+    "web, web:PORT, http://HOST:PORT (live page), rtsp[s]://HOST/PATH, rtmp[s]://HOST/APP/KEY, "
     "udp://HOST:PORT (MPEG-TS), - (Matroska on standard output)"
 )
 
-_LATER = re.compile(r"(rtsps|rtmps|tcp|srt)://", re.IGNORECASE)
+_IMPOSSIBLE = {
+    "srt": "the FFmpeg in PyAV's wheels is built without it",
+    "tcp": "it has no form of its own for pictures",
+}
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,9 @@ def parse_sink(text: str) -> SinkTarget:
     if is_network(plain):
         parse_network(plain)
         return SinkTarget("network", plain)
-    if _LATER.match(plain):
-        scheme = plain.split("://", maxsplit=1)[0].lower()
-        raise UsageError(f"{scheme} outputs are not supported yet. Allowed: {FORMS}")
+    scheme = plain.split("://", maxsplit=1)[0].lower()
+    if "://" in plain and scheme in _IMPOSSIBLE:
+        raise UsageError(f"no {scheme} outputs: {_IMPOSSIBLE[scheme]}. Allowed: {FORMS}")
     plain = plain.removeprefix("file://")
     path = Path(plain)
     suffix = path.suffix.lower()
@@ -219,8 +222,8 @@ def refuse_clashes(outputs: Iterable[str], inputs: Iterable[str] = ()) -> None:
         place = text if own else os.path.realpath(text)
         if place in taken and text != "null":
             raise UsageError(
-                f"two outputs go to the same place: {shown(taken[place])} and {shown(text)}. "
-                "Allowed: each place once",
+                f"two outputs go to the same place: {shown_address(taken[place])} "
+                f"and {shown_address(text)}. Allowed: each place once",
                 reason="SAME_FILE",
             )
         taken[place] = text

@@ -60,7 +60,7 @@ def test_forms(text, kind, sink):
         ("seg.avi", "did you mean 'seg.mp4'?"),
         ("seg.png", "seg_%06d.png"),
         ("absent/", "no directory"),
-        ("rtsps://user:secret@host/live", "rtsps outputs are not supported yet"),
+        ("tcp://user:secret@host:9/live", "no tcp outputs: "),
         ("rtsp://user:secret@:554/live", "lacks a host"),
         ("udp://user:secret@host", "lacks a port"),
         ("ftp://user:secret@host/seg", "unknown output"),
