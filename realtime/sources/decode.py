@@ -197,6 +197,7 @@ class FrameReader:
         for packet in self._packets():
             if packet is not None and packet.stream.index != video.index:
                 self._sound.collect(packet)
+                self._refuse_wait(now_ns() - newest_ns)
                 continue
             self._hurt |= packet is not None and packet.is_corrupt
             begun_ns = now_ns()
@@ -212,19 +213,22 @@ class FrameReader:
                 pictures = []
             done_ns = now_ns()
             spent_ns += done_ns - begun_ns
-            if pictures:
-                newest_ns = done_ns
-            elif done_ns - newest_ns > self._timeout_ns:
-                raise SourceError(
-                    f"{self._name}: data, but no picture within "
-                    f"{self._timeout_ns / 1e9:g} s (--timeout)",
-                    reason="TIMEOUT",
-                )
+            if not pictures:
+                self._refuse_wait(done_ns - newest_ns)
             for picture in pictures:
                 self._hurt |= picture.is_corrupt
                 picture.time_base = self._tick
                 yield picture, spent_ns / 1e6, done_ns
-                spent_ns = 0
+                spent_ns, newest_ns = 0, now_ns()  # what the taker waited is not the input's
+
+    def _refuse_wait(self, waited_ns: int) -> None:
+        """End a live input that sends, but no picture for too long."""
+        if waited_ns > self._timeout_ns:
+            raise SourceError(
+                f"{self._name}: data, but no picture within "
+                f"{self._timeout_ns / 1e9:g} s (--timeout)",
+                reason="TIMEOUT",
+            )
 
     def _packets(self) -> Iterator[av.Packet[Any] | None]:
         """Yield packets of all streams wanted, and None at the end to flush the decoder."""

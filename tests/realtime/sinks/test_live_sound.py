@@ -10,6 +10,7 @@ import subprocess
 import av
 import pytest
 
+from rtseg.realtime.errors import SourceError
 from rtseg.realtime.sinks.video import VideoFileSink
 from rtseg.realtime.sources.backoff import Backoff
 from rtseg.realtime.sources.options import SourceOptions
@@ -84,6 +85,18 @@ def test_sound_is_read_only_when_an_output_wants_it():
         with open_source(url, WITH_SOUND) as source:
             (sound,) = source.open().passthrough
             assert sound.codec_context.name == "pcm_alaw"
+
+
+@needs_rtsp_server
+def test_pictures_that_stop_are_noticed_while_the_sound_goes_on():
+    pipeline = camera_with(ALAW).replace("is-live=true !", "is-live=true num-buffers=20 !", 1)
+    with rtsp_server(pipeline) as (port, _):
+        options = SourceOptions(live_sound=True, timeout_s=5, reconnect=0)
+        with open_source(f"rtsp://127.0.0.1:{port}/live", options) as source:
+            source.open()
+            with pytest.raises(SourceError, match="data, but no picture within 5 s") as caught:
+                list(source.frames())
+    assert caught.value.reason == "TIMEOUT"
 
 
 @needs_rtsp_server
