@@ -157,11 +157,12 @@ class PlanesEngine(Protocol):
     """
 
     def prepare_planes(self) -> None:
-        """Make what :meth:`submit_planes` needs; the first submission does so otherwise.
+        """Make and try what :meth:`submit_planes` needs; the first submission does otherwise.
 
         Raises:
             EngineError: ``BACKEND_MISSING`` where this machine lacks something for it, which
-                the error names; :meth:`~rtseg.engines.engine.Engine.submit` works all the same.
+                the error names, or ``ENGINE_FAILED`` where it gives wrong results;
+                :meth:`~rtseg.engines.engine.Engine.submit` works all the same.
         """
 
     def submit_planes(

@@ -18,6 +18,7 @@ from rtseg.engines.gpu_pictures import GpuPictures
 from rtseg.engines.inflight import InflightEngine, Outcome
 from rtseg.engines.kernels import Kernels
 from rtseg.engines.planes import Paint, Planes, YuvColours
+from rtseg.engines.planes_trial import try_planes
 from rtseg.engines.planfile import PlanHeader
 from rtseg.engines.tensorrt_plan import Plan, PlanContext
 
@@ -97,12 +98,20 @@ class TensorRtEngine(InflightEngine):
         )
 
     def prepare_planes(self) -> None:
-        """Compile the kernels; see :class:`rtseg.engines.planes.PlanesEngine`."""
+        """Compile and try the kernels; see :class:`rtseg.engines.planes.PlanesEngine`."""
         with self._loading:
             self._check_open()
-            if self._kernels is None:
-                with self._cuda.current():
-                    self._kernels = Kernels(self._cuda)
+            if self._kernels is not None:
+                return
+            with self._cuda.current():
+                kernels = Kernels(self._cuda)
+            try:
+                try_planes(self, partial(self._start_planes, kernels))
+            except BaseException:
+                with suppress(EngineError), self._cuda.current():
+                    kernels.close()
+                raise
+            self._kernels = kernels
 
     def submit_planes(
         self, source: Planes, colours: YuvColours, paint: Paint | None = None
@@ -116,20 +125,23 @@ class TensorRtEngine(InflightEngine):
         if paint is not None:
             paint.check(source)
         self.prepare_planes()
+        assert self._kernels is not None
+        return self._start_planes(self._kernels, source, colours, paint)
+
+    def _start_planes(
+        self, kernels: Kernels, source: Planes, colours: YuvColours, paint: Paint | None
+    ) -> Handle:
         labels = np.empty((1, self.spec.height, self.spec.width), np.uint8)
-        work = partial(self._compute_planes, source, colours, paint, labels)
-        return self._started(labels, [work])
+
+        def compute() -> Outcome:
+            with self._slot() as slot:
+                return slot.run_planes(kernels, source, colours, paint, labels)
+
+        return self._started(labels, [compute])
 
     def _compute(self, frame: U8, labels: U8) -> Outcome:
         with self._slot() as slot:
             return slot.run(frame, labels)
-
-    def _compute_planes(
-        self, source: Planes, colours: YuvColours, paint: Paint | None, labels: U8
-    ) -> Outcome:
-        assert self._kernels is not None
-        with self._slot() as slot:
-            return slot.run_planes(self._kernels, source, colours, paint, labels)
 
     @contextmanager
     def _slot(self) -> Iterator[_Slot]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtseg.engines.labels import ClassTable
+from rtseg.realtime.begun import Begun, begin_picture
 from rtseg.realtime.frame import U8, Frame
 from rtseg.realtime.hud import HudText, StampCache
 from rtseg.realtime.nearest import NearestGrid
@@ -138,7 +139,41 @@ class Renderer:
             self._paint(panel, source, labels, tables, alpha)
         for part, size in ((_columns(target, 0, width), source_size), (panel, source_size)):
             _pad_to_even(part[0], *size)
+        self._complete(picture, frame, tags, view, hud)
+        return picture
 
+    def begin(self, frame: Frame) -> Begun | None:
+        """Return what an engine needs to paint the picture of a frame, or None.
+
+        None where only :meth:`render` makes it: in other views than overlay and mask, and of
+        frames that are no 8-bit YUV 4:2:0. May be called by another thread than ``finish``.
+        """
+        view, video = self.options, frame.video
+        if view.view not in ("overlay", "mask") or (view.view == "overlay" and view.alpha == 0):
+            return None
+        tags = colour_tags(video)
+        tables = self._tables_of(view.shown(len(self.classes)), tags, view.view == "mask")
+        painted = (tables.hidden == 0) | (not tables.shows_frame)
+        table = np.stack((*tables.colours, painted.astype(np.uint8)), axis=1)
+        return begin_picture(video, table, view, tags)
+
+    def finish(self, begun: Begun, frame: Frame, hud: HudText | None = None) -> av.VideoFrame:
+        """Return the picture that an engine painted, as :meth:`render` would have made it."""
+        _pad_to_even(planes_420(begun.picture)[0], begun.source.width, begun.source.height)
+        hud = hud if hud is not None else self.hud_text
+        self._complete(begun.picture, frame, begun.tags, begun.view, hud)
+        return begun.picture
+
+    def _complete(
+        self,
+        picture: av.VideoFrame,
+        frame: Frame,
+        tags: ColourTags,
+        view: ViewOptions,
+        hud: HudText | None,
+    ) -> None:
+        """Draw what lies over the picture, and say what it is."""
+        target = planes_420(picture)
         if view.hud and hud is not None and hud.lines:
             self._stamps.draw_hud(target, hud, tags)
         if view.legend and view.view != "input":
@@ -146,7 +181,6 @@ class Renderer:
         tags.write_to(picture)
         picture.pts = frame.pts
         picture.time_base = frame.time_base
-        return picture
 
     def _make_tables(self, show: tuple[int, ...], tags: ColourTags, mask_view: bool) -> _Tables:
         colours = np.empty((256, 3), np.uint8)

@@ -12,6 +12,8 @@ import numpy as np
 
 from rtseg.engines.engine import Engine, Handle
 from rtseg.engines.errors import EngineError
+from rtseg.engines.planes import PlanesEngine
+from rtseg.realtime.begun import Begun, planes_engine
 from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.frame import U8, Frame, now_ns
 from rtseg.realtime.profile import Profiler
@@ -39,6 +41,7 @@ class _Part:
     stream: Stream
     frame: Frame
     preprocess_ms: float
+    begun: Begun | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class _Inference:
 
     parts: Sequence[_Part]
     handle: Handle
-    pixels: U8
+    pixels: U8 | None
     submitted_ns: int
 
 
@@ -86,6 +89,7 @@ class SharedLoop:
             batch=engine.max_batch,
             expected=len(self.streams),
         )
+        self._planes: PlanesEngine | None = None
         self._of_lane: dict[int, Stream] = {}
         # Told-over lanes pass through as well, so that they stay behind their last frames.
         self._in_flight: Slot[_Inference | Stream] = Slot(engine.requests + len(streams) + 2)
@@ -175,6 +179,8 @@ class SharedLoop:
         blank = np.full((1, spec.height, spec.width, 3), 127, np.uint8)
         for _ in range(self._warmup):
             self._engine.infer(blank)
+        if any(stream.planes_painter for stream in self.streams):
+            self._planes = planes_engine(self._engine)
         for stream in self.streams:
             stream.profiler.warmup_runs = self._warmup
 
@@ -231,6 +237,8 @@ class SharedLoop:
     def _submit(self, frames: Sequence[tuple[Lane, Frame]]) -> None:
         from rtseg.engines.preprocess import to_engine_input
 
+        if len(frames) == 1 and self._submit_planes(*frames[0]):
+            return
         spec = self._engine.spec
         pixels: list[U8] = []
         parts: list[_Part] = []
@@ -256,6 +264,29 @@ class SharedLoop:
             trace = part.stream.profiler.trace
             trace.span("submit", ready_ns, submitted_ns, part.frame.index)
         self._in_flight.put(_Inference(parts, handle, batch, submitted_ns))
+
+    def _submit_planes(self, lane: Lane, frame: Frame) -> bool:
+        """Leave resizing and painting to the engine; return False where it cannot have them."""
+        if self._planes is None:
+            return False
+        stream = self._stream_of(lane)
+        start_ns = now_ns()
+        try:
+            begun = stream.begin(frame)
+        except Exception as error:
+            stream.broke(error)
+            self._turns.computed()
+            return True
+        if begun is None:
+            return False
+        ready_ns = now_ns()
+        handle = self._planes.submit_planes(begun.source, begun.colours, begun.paint)
+        submitted_ns = now_ns()
+        stream.profiler.trace.span("preprocess", start_ns, ready_ns, frame.index)
+        stream.profiler.trace.span("submit", ready_ns, submitted_ns, frame.index)
+        part = _Part(stream, frame, (ready_ns - start_ns) / 1e6, begun)
+        self._in_flight.put(_Inference([part], handle, None, submitted_ns))
+        return True
 
     def _stream_of(self, lane: Lane) -> Stream:
         if id(lane) not in self._of_lane:
@@ -294,7 +325,7 @@ class SharedLoop:
             trace.overlapping(
                 "in the engine", inference.submitted_ns, result_ns, index, infer_ms=timing.infer_ms
             )
-            part.stream.deliver(Segmented(part.frame, own, timing, part.preprocess_ms))
+            part.stream.deliver(Segmented(part.frame, own, timing, part.preprocess_ms, part.begun))
 
 
 class Pipeline:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rtseg.engines.engine import EngineTiming
 from rtseg.engines.spec import EngineSpec
+from rtseg.realtime.begun import Begun, PlanesPainter
 from rtseg.realtime.delivery import Delivery, Job, SinkWorker
 from rtseg.realtime.frame import U8, Frame, Rendered, SourceInfo, now_ns
 from rtseg.realtime.profile import Profiler
@@ -52,6 +53,8 @@ class Segmented:
     labels: U8
     timing: EngineTiming
     preprocess_ms: float
+    begun: Begun | None = None
+    """The picture, where the engine has painted it."""
 
 
 class Stream:
@@ -151,6 +154,20 @@ class Stream:
         """End because of something that went wrong with one of the stream's frames."""
         self._fail(error)
         self.abort()
+
+    @property
+    def planes_painter(self) -> PlanesPainter | None:
+        """The painter, where an engine may do its work."""
+        painter: object = self._painter
+        fits = self._wants_picture and self._refiner is None
+        return painter if fits and isinstance(painter, PlanesPainter) else None
+
+    def begin(self, frame: Frame) -> Begun | None:
+        """Return what an engine needs to paint a frame's picture; None where it may not."""
+        painter = self.planes_painter
+        if painter is None or self._like_first(frame) is not frame:
+            return None
+        return painter.begin(frame)
 
     def no_more(self) -> None:
         """Hear that no frame will come from the engine any more."""
@@ -331,6 +348,9 @@ class Stream:
                 self.profiler.frame_in(frame.captured_ns, damaged=frame.damaged)
                 begun_ns = frame.captured_ns - int(frame.decode_ms * 1e6)
                 trace.span("decode", begun_ns, frame.captured_ns, frame.index)
+                if frame.packets:
+                    for sink in self._sinks:
+                        sink.hear(frame.packets)
                 if carried:
                     frame = dataclasses.replace(frame, packets=carried + frame.packets)
                     carried = ()
@@ -405,7 +425,7 @@ class Stream:
             stages_ms["download"] = item.timing.download_ms
         seen = Seen(self._like_first(item.frame), item.labels, item.labels, stages_ms)
         if self._refiner is None:
-            self._paint(seen)
+            self._paint(seen, item.begun)
             return
         start_ns = now_ns()
         ready = self._refiner.push(seen)
@@ -413,12 +433,16 @@ class Stream:
         for seen in ready:
             self._paint(seen)
 
-    def _paint(self, seen: Seen) -> None:
+    def _paint(self, seen: Seen, begun: Begun | None = None) -> None:
         trace, index, stages_ms = self.profiler.trace, seen.frame.index, dict(seen.stages_ms)
         start_ns = now_ns()
         picture = None
         if self._wants_picture and self._painter is not None:
-            picture = self._painter.render(seen.frame, seen.labels)
+            painter = self.planes_painter
+            if begun is not None and painter is not None:
+                picture = painter.finish(begun, seen.frame)
+            else:
+                picture = self._painter.render(seen.frame, seen.labels)
             end_ns = now_ns()
             stages_ms["render"] = (end_ns - start_ns) / 1e6
             trace.span("render", start_ns, end_ns, index)

@@ -76,6 +76,11 @@ def colour_tags(frame: av.VideoFrame) -> ColourTags:
     return ColourTags(matrix, full, int(frame.color_trc), int(frame.color_primaries))
 
 
+def weights(matrix: int) -> tuple[float, float]:
+    """Return Kr and Kb of one of H.273's matrices; BT.601's for a number without one."""
+    return _WEIGHTS.get(matrix, _WEIGHTS[SMPTE170M])
+
+
 def _is_rgb(frame: av.VideoFrame) -> bool:
     return bool(frame.format.is_rgb or frame.format.has_palette)
 

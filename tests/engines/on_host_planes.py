@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rtseg.engines.errors import EngineError
-from rtseg.engines.kernels import DevicePicture, resize_job
+from rtseg.engines.kernels import DevicePicture, Kernels, resize_job
 from rtseg.engines.planes import BT601, BT709, Paint, Planes, PlanesEngine, YuvColours
 from rtseg.engines.tensorrt_engine import TensorRtEngine
 from rtseg.realtime.nearest import scale_nearest
@@ -179,6 +179,20 @@ def test_kernels_that_do_not_load_leave_the_engine(
     assert DRIVER.live()["modules"] == modules + 1
     host_engine.prepare_planes()
     assert DRIVER.live()["modules"] == modules + 1
+
+
+@pytest.mark.parametrize(("kernel", "said"), [("paint", "paint wrongly"), ("resize", "resize")])
+def test_kernels_that_do_something_else_are_found_out(
+    host_engine: TensorRtEngine, monkeypatch: pytest.MonkeyPatch, kernel: str, said: str
+) -> None:
+    modules = DRIVER.live()["modules"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Kernels, kernel, lambda *_: None)
+        with pytest.raises(EngineError, match=f"kernels {said}") as caught:
+            host_engine.prepare_planes()
+    assert caught.value.reason == "ENGINE_FAILED"
+    assert DRIVER.live()["modules"] == modules
+    host_engine.prepare_planes()
 
 
 def test_wrong_planes_are_refused(host_engine: TensorRtEngine) -> None:

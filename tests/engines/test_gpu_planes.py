@@ -29,13 +29,13 @@ def test_the_engine_takes_planes_on_a_driver_of_the_tests(tmp_path: Path) -> Non
         pytest.skip(str(error))
     if build_driver(tmp_path) is None or build_kernels(tmp_path) is None:
         pytest.skip("needs a C and a C++ compiler")
-    suite = Path(__file__).with_name("on_host_planes.py")
+    suites = [Path(__file__).with_name(f"on_host_{name}.py") for name in ("planes", "loop")]
     found = os.environ.get("LD_LIBRARY_PATH")
     path = os.pathsep.join([str(tmp_path), *([found] if found else [])])
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(suite)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, suites)],
         env={**os.environ, "LD_LIBRARY_PATH": path},
-        cwd=suite.parents[2],
+        cwd=suites[0].parents[2],
         capture_output=True,
         text=True,
         check=False,
