@@ -19,7 +19,7 @@ from rtseg.realtime.sinks.network import NetworkAddress
 from rtseg.realtime.sinks.relay import Target
 from rtseg.realtime.sinks.relay_process import RelayProcess
 from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkCounts, SinkSummary
-from rtseg.realtime.sinks.sound import SoundFeed, Taken, open_feed
+from rtseg.realtime.sinks.sound import BEHIND_S, SoundFeed, Taken, open_feed
 from rtseg.realtime.sinks.video import DEFAULT_FPS
 from rtseg.realtime.slot import Closed, Slot
 from rtseg.realtime.sources.backoff import Backoff
@@ -160,16 +160,22 @@ class NetworkSink(Sink):
             self._wait_until_due(item.frame.pts_s)
         self._written_s = item.frame.pts * item.frame.time_base
         if self._sound is not None:
-            self._sound.offer(item.frame.packets, self._written_s)
+            self._sound.offer(item.frame.packets)
+            self._sound.forget(self._written_s - BEHIND_S)
         try:
             self._slot.put(item)
         except Closed:  # given up for good
             self._drop("not_connected")
 
+    def hear(self, packets: tuple[Packet, ...]) -> None:
+        """Take sound that may be behind the next picture; see :meth:`Sink.hear`."""
+        if self._sound is not None:
+            self._sound.offer(packets)
+
     def write_packets(self, packets: tuple[Packet, ...]) -> None:
         """Take the sound after the last picture; see :meth:`Sink.write_packets`."""
         if self._sound is not None:
-            self._sound.offer(packets, self._written_s)
+            self._sound.offer(packets)
 
     def close(self) -> None:
         """Send what waits, say goodbye and count; see :meth:`Sink.close`."""

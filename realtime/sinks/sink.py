@@ -103,6 +103,13 @@ class Sink(ABC):
         Called some thirty times a second, in the sink's thread, while no frame comes.
         """
 
+    def hear(self, packets: tuple[av.Packet[Any], ...]) -> None:  # noqa: B027
+        """Take sound and subtitle packets as soon as they are read, which may not wait.
+
+        They come again with a frame that is written, if one follows, or after the last one.
+        Called in the source's thread while the sink is open; never written to.
+        """
+
     def write_packets(self, packets: tuple[av.Packet[Any], ...]) -> None:  # noqa: B027
         """Take the sound and subtitle packets that came after the last frame."""
 

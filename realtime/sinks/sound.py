@@ -24,7 +24,7 @@ MAX_PACKETS = 4096
 """How many packets may wait for their picture; what a file reads further ahead is left out."""
 
 BEHIND_S = Fraction(1)
-"""Sound that is older than this when the next picture goes belongs to pictures left out."""
+"""Sound that is older than the newest picture by this belongs to pictures that were left out."""
 
 _MPEG4_RATES = (
     96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350,
@@ -79,7 +79,7 @@ class SoundFeed:
 
     @property
     def left_out(self) -> int:
-        """How many packets went nowhere: their pictures did not go, or they came too late."""
+        """How many packets did not go: their pictures did not either, or there were too many."""
         return self._left_out
 
     @property
@@ -87,28 +87,34 @@ class SoundFeed:
         """The stream's parameters, for :func:`~rtseg.realtime.sources.templates.read_template`."""
         return self._header
 
-    def offer(self, packets: Iterable[Packet], picture_s: Fraction) -> None:
-        """Take what was read before a picture, and forget what is too old for it.
+    def offer(self, packets: Iterable[Packet]) -> None:
+        """Take what was read; packets that came before, or were overtaken, are skipped.
 
         Args:
             packets: sound and other packets; not written to.
-            picture_s: the picture's time, in seconds.
         """
         with self._lock:
             for packet in packets:
-                if packet.stream_index != self._index or not packet.size:
+                stamp = packet.dts if packet.pts is None else packet.pts
+                if packet.stream_index != self._index or not packet.size or stamp is None:
                     continue
-                begin = packet.dts if packet.pts is None else packet.pts
-                if begin is None or len(self._waiting) >= MAX_PACKETS:
+                begin = round(stamp * packet.time_base / self._tick)
+                if self._last is not None and begin <= self._last:
+                    continue
+                self._last = begin
+                if len(self._waiting) >= MAX_PACKETS:
                     self._left_out += 1
-                    continue
-                self._waiting.append(self._copied(packet, begin))
-            self._forget_before(picture_s - BEHIND_S)
+                else:
+                    self._waiting.append(self._copied(packet, begin))
+
+    def forget(self, before_s: Fraction) -> None:
+        """Leave out what begins before ``before_s`` seconds: it is too old to go."""
+        with self._lock:
+            self._forget_before(before_s)
 
     def begin(self) -> None:
         """Begin a connection: with the sound of the next picture that is taken for."""
         with self._lock:
-            self._last = None
             self._begins = True
 
     def take(self, until_s: Fraction, origin_s: Fraction) -> Taken:
@@ -126,15 +132,12 @@ class SoundFeed:
             while self._waiting and self._time_s(self._waiting[0]) < until_s:
                 before.append(self._waiting.popleft())
             after = self._waiting.popleft() if self._waiting else None
-        risen = [packet for packet in before if self._rises(packet)]
-        if after is not None and not self._rises(after):
-            after = None
         shift = round(origin_s / self._tick)
-        for packet in (*risen, *(() if after is None else (after,))):
+        for packet in (*before, *(() if after is None else (after,))):
             assert packet.pts is not None
             packet.pts -= shift
             packet.dts = packet.pts
-        return Taken(tuple(risen), after)
+        return Taken(tuple(before), after)
 
     def _forget_before(self, time_s: Fraction) -> None:
         while self._waiting and self._time_s(self._waiting[0]) < time_s:
@@ -145,15 +148,6 @@ class SoundFeed:
         assert packet.pts is not None
         return packet.pts * self._tick
 
-    def _rises(self, packet: Packet) -> bool:
-        """Return whether a packet comes later than the one before it, as muxers demand."""
-        assert packet.pts is not None
-        if self._last is not None and packet.pts <= self._last:
-            self._left_out += 1
-            return False
-        self._last = packet.pts
-        return True
-
     def _copied(self, packet: Packet, begin: int) -> Packet:
         import av
 
@@ -162,7 +156,7 @@ class SoundFeed:
             data = self._without_adts(data)
         copy: Packet = av.Packet(data)
         copy.time_base = self._tick
-        copy.pts = copy.dts = round(begin * packet.time_base / self._tick)
+        copy.pts = copy.dts = begin
         copy.duration = round((packet.duration or 0) * packet.time_base / self._tick)
         copy.is_keyframe = True
         return copy

@@ -11,11 +11,14 @@ import av
 import pytest
 
 from rtseg.realtime.errors import SourceError
+from rtseg.realtime.pipeline import Pipeline
 from rtseg.realtime.sinks.video import VideoFileSink
 from rtseg.realtime.sources.backoff import Backoff
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.reconnect import ReconnectingSource
 from rtseg.realtime.sources.resolve import open_source, parse_source, source_of
+from rtseg.realtime.throttle import FlowOptions
+from tests.realtime.parts import BrightnessEngine, ListSink, PlainPainter
 from tests.realtime.sinks.sounding import (
     Playing,
     free_port,
@@ -40,6 +43,31 @@ def sending(clip, url):
     finally:
         process.kill()
         process.wait()
+
+
+class Listening(ListSink):
+    """Keeps when sound was heard and came with frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard, self.written = [], []
+
+    def hear(self, packets):
+        self.heard += [(p.stream_index, p.pts) for p in packets]
+
+    def write(self, item):
+        super().write(item)
+        self.written += [(p.stream_index, p.pts) for p in item.frame.packets]
+        assert self.written == self.heard[: len(self.written)]
+
+
+def test_sound_is_heard_before_the_frame_that_it_comes_with_is_written(tmp_path):
+    clip = make(tmp_path / "drive.mp4", length_s=2)
+    sink = Listening()
+    with open_source(str(clip)) as source:
+        flow = FlowOptions(stride=3)
+        Pipeline(source, BrightnessEngine(), PlainPainter(), [sink], flow=flow).run()
+    assert len(sink.written) > 60
 
 
 @needs_ffmpeg
