@@ -8,6 +8,7 @@ import pytest
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sinks.network import parse_network
 from rtseg.realtime.sinks.resolve import parse_sink, refuse_clashes
+from rtseg.realtime.sources.options import SourceOptions
 from tests.realtime.sinks.sounding import (
     Playing,
     free_port,
@@ -22,7 +23,7 @@ from tests.servers.tls import make_certificate, needs_openssl, tls_in_front_of
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("clip") / "drive.mp4", length_s=40)
+    return make(tmp_path_factory.mktemp("clip") / "drive.mp4", length_s=10)
 
 
 @needs_ffmpeg
@@ -37,7 +38,7 @@ def test_pictures_and_sound_arrive_over_tls(scheme, clip, tmp_path, monkeypatch,
     receiving = receiver(*listen, "-i", plain, "-c", "copy", out)
     with receiving, tls_in_front_of(port, certificate, key) as secure:
         sink = to(f"{scheme}://127.0.0.1:{secure}/live/k3y")
-        with Playing(sink, clip) as playing:
+        with Playing(sink, clip, SourceOptions(loop=0)) as playing:
             playing.wait_for(lambda: sink.sent >= 40)
             commands = [child.cmdline() for child in psutil.Process().children()]
     sounds, pictures = placed(out)
@@ -60,7 +61,7 @@ def test_rtsps_sends_nothing_to_a_server_that_it_does_not_know(
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with tls_in_front_of(free_port(), certificate, key) as secure:
         sink = to(f"rtsps://user:s3cret@127.0.0.1:{secure}/live")
-        with Playing(sink, clip) as playing:
+        with Playing(sink, clip, SourceOptions(loop=0)) as playing:
             playing.wait_for(lambda: "certificate that is not trusted" in caplog.text)
     assert sink.sent == 0
     assert "s3cret" not in caplog.text
