@@ -4,7 +4,8 @@
 
 For each runtime that is there, in FP16 and INT8, with CUDA graphs and without: seconds to build
 and to open, the share of pixels with the CPU engine's class, latency and throughput of the
-network alone (interleaved rounds, real frames), then the whole loop, video file to video file.
+network alone (interleaved rounds, real frames), then a frame's way to its picture with resizing
+and colouring on the CPU and on the GPU, then the whole loop, video file to video file.
 Writes OUT.json and OUT.md.
 """
 
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import gpu_planes
 import numpy as np
 from common import clip_or_generated, machine, run_loop
 
@@ -43,9 +45,14 @@ def check(engine: Engine, reference: Engine, clip: Path) -> float:
 
 def network_alone(
     backend: Any, model: str, clip: Path, rounds: int, count: int
-) -> list[dict[str, Any]]:
-    """Build, check and time one runtime in both precisions, with graphs and without."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Build, check and time one runtime in both precisions, with graphs and without.
+
+    Returns:
+        The network's rows, and those of a frame's two ways to its picture.
+    """
     rows: list[dict[str, Any]] = []
+    ways: list[dict[str, Any]] = []
     engines: list[Engine] = []
     with ExitStack() as opened:
         for precision in PRECISIONS:
@@ -76,11 +83,14 @@ def network_alone(
                         "agreement_with_cpu": check(engine, reference, clip),
                     }
                 )
+                if graph:
+                    way = gpu_planes.two_ways(engine, clip, rounds)
+                    ways.append({"backend": backend, "precision": precision, **way})
         frames = [frames_for(engine, [clip]) for engine in engines]
         found = measure(engines, frames, rounds=rounds, warmup=20, count=count)
     for row, seen in zip((row for row in rows if "failed" not in row), found, strict=True):
         row.update(figures(seen))
-    return rows
+    return rows, ways
 
 
 def whole_loop(backend: str, precision: str, clip: Path) -> dict[str, Any]:
@@ -117,6 +127,7 @@ def table(record: dict[str, Any]) -> str:
             f"{row['latency_ms']['p99']:.2f} | {row['compute_ms']['p50']:.2f} | "
             f"{row['copies_ms']['p50']:.2f} | {row['throughput_fps']:.0f} |"
         )
+    lines += gpu_planes.table(record["planes"])
     lines += [
         "",
         "| loop | precision | to nothing, frames/s | to H.264, frames/s |",
@@ -155,11 +166,13 @@ def main() -> None:
             "machine": machine(),
             "clip": clip.name,
             "network": [],
+            "planes": [],
             "loop": [],
         }
         for name in usable:
-            rows = network_alone(name, options.model, clip, options.rounds, options.n)
+            rows, ways = network_alone(name, options.model, clip, options.rounds, options.n)
             record["network"] += rows
+            record["planes"] += ways
             for precision in PRECISIONS:
                 if not any("failed" in row and row["precision"] == precision for row in rows):
                     record["loop"].append(whole_loop(name, precision, clip))

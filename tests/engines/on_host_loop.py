@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
 from rtseg.engines.errors import EngineError
 from rtseg.engines.tensorrt_engine import TensorRtEngine
 from rtseg.realtime.controls import Controls
-from rtseg.realtime.frame import Frame, Rendered, SourceInfo
+from rtseg.realtime.frame import Rendered
 from rtseg.realtime.hud import HudText
 from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.pipeline import Pipeline
@@ -24,37 +21,7 @@ from rtseg.realtime.view import View, ViewOptions
 from rtseg.realtime.yuv import planes_420
 from tests.engines.on_host_driver import DRIVER, opened  # noqa: F401
 from tests.engines.on_host_planes import host_engine  # noqa: F401
-from tests.realtime.parts import GraySource, ListSink
-
-SIZE = 91, 51
-BASE = Fraction(1, 25)
-
-
-class Street(GraySource):
-    """Noise of an odd size in a decoder's formats; ``told`` hears each frame's number."""
-
-    def __init__(
-        self, count: int, *formats: str, told: Callable[[int], None] | None = None
-    ) -> None:
-        super().__init__(count)
-        self._formats = formats
-        self._told = told
-        self._info = replace(self._info, width=SIZE[0], height=SIZE[1])
-
-    def open(self) -> SourceInfo:
-        return self._info
-
-    def frames(self) -> Iterator[Frame]:
-        for index in range(self._count):
-            if self._told is not None:
-                self._told(index)
-            yield Frame(index, noisy(index, self._formats[index % len(self._formats)]), index, BASE)
-
-
-def noisy(seed: int, layout: str) -> av.VideoFrame:
-    small = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    frame = av.VideoFrame.from_ndarray(small, format="rgb24")
-    return frame.reformat(*SIZE, format=layout)
+from tests.realtime.parts import ListSink, StreetSource
 
 
 @pytest.fixture
@@ -70,7 +37,9 @@ def painted(host_engine: TensorRtEngine) -> list[int]:  # noqa: F811
     return count
 
 
-def run(engine: TensorRtEngine, source: Street, renderer: Renderer, **more: Any) -> list[Rendered]:
+def run(
+    engine: TensorRtEngine, source: StreetSource, renderer: Renderer, **more: Any
+) -> list[Rendered]:
     sink = ListSink(wants_picture=True)
     Pipeline(source, engine, renderer, [sink], **more).run()
     return sink.items
@@ -108,7 +77,7 @@ def test_pictures_are_the_renderers(
 ) -> None:
     renderer = Renderer(host_engine.spec.classes, view)
     renderer.hud_text = HudText(("25.0 frames/s", "3.1 ms"))
-    items = run(host_engine, Street(12, layout), renderer)
+    items = run(host_engine, StreetSource(12, layout), renderer)
     assert [item.frame.index for item in items] == list(range(12))
     assert painted == [12]
     for item in items:
@@ -121,13 +90,13 @@ def test_labels_are_nearly_those_of_the_other_way(
     host_engine: TensorRtEngine,  # noqa: F811
 ) -> None:
     renderer = Renderer(host_engine.spec.classes)
-    one = run(host_engine, Street(8, "nv12"), renderer)
+    one = run(host_engine, StreetSource(8, "nv12"), renderer)
 
     class Nothing(Refiner):
         def push(self, seen: Seen) -> list[Seen]:
             return [seen]
 
-    other = run(host_engine, Street(8, "nv12"), renderer, refiner=Nothing())
+    other = run(host_engine, StreetSource(8, "nv12"), renderer, refiner=Nothing())
     for mine, theirs in zip(one, other, strict=True):
         assert (mine.labels == theirs.labels).mean() > 0.9  # swscale rounds down
 
@@ -137,7 +106,7 @@ def test_what_only_the_cpu_can_do_goes_there(
     painted: list[int],
 ) -> None:
     renderer = Renderer(host_engine.spec.classes)
-    items = run(host_engine, Street(9, "yuv420p", "yuv444p", "nv12"), renderer)
+    items = run(host_engine, StreetSource(9, "yuv420p", "yuv444p", "nv12"), renderer)
     assert painted == [6]
     assert [item.frame.index for item in items] == list(range(9))
     assert all(alike(item, renderer) for item in items)
@@ -146,7 +115,7 @@ def test_what_only_the_cpu_can_do_goes_there(
         def push(self, seen: Seen) -> list[Seen]:
             return [replace(seen, labels=np.ascontiguousarray(seen.labels[::-1]))]
 
-    items = run(host_engine, Street(5, "nv12"), renderer, refiner=Other())
+    items = run(host_engine, StreetSource(5, "nv12"), renderer, refiner=Other())
     assert painted == [6]
     assert all(alike(item, renderer) for item in items)
 
@@ -162,7 +131,7 @@ def test_the_view_may_change_at_any_time(
         controls.change(lambda options: replace(options, view=views[index // 6]))
 
     renderer = Renderer(host_engine.spec.classes, controls=controls)
-    items = run(host_engine, Street(30, "nv12", told=told), renderer, controls=controls)
+    items = run(host_engine, StreetSource(30, "nv12", told=told), renderer, controls=controls)
     assert len(items) == 30
     assert 6 <= painted[0] < 30
     for item in items:
@@ -177,7 +146,7 @@ def test_without_kernels_the_cpu_resizes_and_paints(
     renderer = Renderer(host_engine.spec.classes)
     DRIVER.fail("cuModuleLoadData", 209)
     with caplog.at_level(logging.INFO, "rtseg.realtime"):
-        items = run(host_engine, Street(5, "nv12"), renderer)
+        items = run(host_engine, StreetSource(5, "nv12"), renderer)
     assert painted == [0]
     assert caplog.text.count("resizing and colouring on the CPU: ") == 1
     assert all(alike(item, renderer) for item in items)
@@ -194,6 +163,6 @@ def test_a_lost_device_ends_the_loop_with_one_line(
 
     renderer = Renderer(host_engine.spec.classes)
     with pytest.raises(EngineError) as caught:
-        run(host_engine, Street(20, "nv12", told=told), renderer)
+        run(host_engine, StreetSource(20, "nv12", told=told), renderer)
     assert caught.value.reason == "DEVICE_LOST"
     assert call in str(caught.value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -82,6 +83,38 @@ class GraySource(Source):
 
     def close(self) -> None:
         self.closed.set()
+
+
+def street_frame(seed: int, layout: str, size: tuple[int, int] = (91, 51)) -> av.VideoFrame:
+    """Return coloured noise of a width and height in a decoder's format."""
+    small = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    frame = av.VideoFrame.from_ndarray(small, format="rgb24")
+    return frame.reformat(*size, format=layout)
+
+
+class StreetSource(GraySource):
+    """Coloured frames of an odd size, in formats that take turns.
+
+    Args:
+        count: how many.
+        formats: FFmpeg's names.
+        told: hears each frame's number before it comes.
+    """
+
+    def __init__(
+        self, count: int, *formats: str, told: Callable[[int], None] | None = None
+    ) -> None:
+        super().__init__(count)
+        self._formats = formats
+        self._told = told
+        self._info = replace(self._info, width=91, height=51)
+
+    def frames(self) -> Iterator[Frame]:
+        for index in range(self._count):
+            if self._told is not None:
+                self._told(index)
+            frame = street_frame(index, self._formats[index % len(self._formats)])
+            yield Frame(index, frame, index, self._info.time_base)
 
 
 class BrightnessEngine(Engine):
