@@ -19,9 +19,9 @@ from rtseg.realtime.sinks.sink import SinkSummary
 
 CLOCKS = (
     "decode: the decoder's work for the frame; preprocess: resize and conversion to the "
-    "network's input; infer: the network with normalisation, upsampling and argmax, without "
-    "waiting for its turn; postprocess: --smooth and --redact; render: colouring and "
-    "HUD; encode: the slowest output's write. "
+    "network's input; infer: the network with normalisation, upsampling and argmax, and with "
+    "resizing and colouring where a GPU does them, without waiting for its turn; postprocess: "
+    "--smooth and --redact; render: colouring and HUD; encode: the slowest output's write. "
     "end to end: from the decoder's hand-over until every output has the frame (window: "
     "until it is shown). Stages overlap: throughput is not one over their sum."
 )
