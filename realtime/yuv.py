@@ -144,7 +144,7 @@ def as_420(frame: av.VideoFrame, tags: ColourTags, size: tuple[int, int]) -> av.
     """Return a frame in a layout :func:`planes_420` reads, of ``size`` = (width, height).
 
     A frame that is so already comes back itself; others go through swscale once, keeping
-    matrix and range (10-bit pictures lose their low bits, HDR ones keep their transfer curve).
+    matrix and range (10-bit pictures lose their low bits).
     """
     if frame.format.name in ("yuv420p", "yuvj420p", "nv12") and size == (frame.width, frame.height):
         return frame

@@ -15,6 +15,7 @@ from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.passthrough import Passthrough, Window
 from rtseg.realtime.sources.probe import frame_rate
 from rtseg.realtime.sources.timeline import Timeline
+from rtseg.realtime.sources.tonemap import ToneMapper
 from rtseg.realtime.sources.upright import Turner
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class FrameReader:
         self._hurt = False
         self._said_hurt = False
         self.turner = Turner()
+        self._tones = ToneMapper(name)
         self._container = container
         self._video = video
         self._sound = sound
@@ -135,7 +137,7 @@ class FrameReader:
             self._index += 1
             yield Frame(
                 index=index,
-                video=self.turner.upright(picture),
+                video=self._tones.to_sdr(self.turner.upright(picture)),
                 pts=pts,
                 time_base=tick,
                 captured_ns=captured_ns,
