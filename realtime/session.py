@@ -31,7 +31,6 @@ from rtseg.realtime.refiners import build_refiner, check_refine_options, remind_
 from rtseg.realtime.report import RunReport, build_report, write_report
 from rtseg.realtime.service import Service
 from rtseg.realtime.sinks.encode import EncodeOptions, parse_bitrate
-from rtseg.realtime.sinks.network import is_network
 from rtseg.realtime.sinks.resolve import (
     SinkOptions,
     open_jsonl_sink,
@@ -39,6 +38,7 @@ from rtseg.realtime.sinks.resolve import (
     open_sink,
     parse_sink,
     refuse_clashes,
+    takes_sound,
 )
 from rtseg.realtime.sinks.segments import segment_options
 from rtseg.realtime.sinks.sink import Sink
@@ -366,7 +366,7 @@ def source_options(options: argparse.Namespace) -> SourceOptions:
         timeout_s=options.timeout,
         reconnect=options.reconnect,
         hwaccel=options.hwaccel,
-        live_sound=not options.no_audio and any(map(is_network, options.out)),
+        live_sound=not options.no_audio and any(map(takes_sound, options.out)),
     )
 
 

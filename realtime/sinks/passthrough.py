@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
+
+from rtseg.realtime.sinks.adts import is_adts, without_adts
 
 if TYPE_CHECKING:
     import av
@@ -33,27 +35,43 @@ class Passthrough:
     def __init__(
         self, container: OutputContainer, templates: Iterable[av.stream.Stream], name: str
     ) -> None:
+        self._container = container
+        self._name = name
         self._streams: dict[int, av.stream.Stream] = {}
-        for template in templates:
+        self._bare: set[int] = set()
+        self.add({template.index: template for template in templates})
+
+    def add(
+        self, templates: Mapping[int, av.stream.Stream], bare: Collection[int] = frozenset()
+    ) -> None:
+        """Take more streams of the source; only before anything was written.
+
+        Args:
+            templates: by their number in the source.
+            bare: those whose packets are AAC that goes without its ADTS headers.
+        """
+        self._bare.update(bare)
+        for index, template in templates.items():
             try:
-                stream = container.add_stream_from_template(template)
+                stream = self._container.add_stream_from_template(template)
             except (ValueError, OSError) as error:
                 codec = template.codec_context.name if template.codec_context else "unknown codec"
                 _log.warning(
-                    "%s: left out %s track %d (%s%s): %s",
-                    name,
+                    "%s: left out %s track %d (%s%s): %s%s",
+                    self._name,
                     template.type,
-                    template.index,
+                    index,
                     codec,
                     f", {template.language}" if template.language else "",
                     error,
+                    "; a .mov takes it" if codec.startswith("pcm_") else "",
                 )
                 continue
             for key in _KEPT_METADATA:
                 if key in template.metadata:
                     stream.metadata[key] = template.metadata[key]
             stream.disposition = template.disposition
-            self._streams[template.index] = stream
+            self._streams[index] = stream
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -64,25 +82,32 @@ class Passthrough:
         ``origin_s`` is taken off their times, in seconds. They are copies because muxing writes
         stream and time base into a packet, and other outputs get the same packets.
         """
-        return [
-            _copied(packet, self._streams[packet.stream_index], origin_s)
-            for packet in packets
-            if packet.stream_index in self._streams and packet.size > 0
-        ]
+        copies = []
+        for packet in packets:
+            stream = self._streams.get(packet.stream_index)
+            if stream is None or packet.size == 0:
+                continue
+            data = bytes(packet)
+            if packet.stream_index in self._bare:
+                if not is_adts(data):
+                    continue  # half a packet, as where a stream is joined
+                data = without_adts(data)
+            copies.append(_copied(packet, data, stream, origin_s))
+        return copies
 
 
-def _copied(packet: Packet, stream: av.stream.Stream, origin_s: Fraction) -> Packet:
+def _copied(packet: Packet, data: bytes, stream: av.stream.Stream, origin_s: Fraction) -> Packet:
     import av
 
     shift = round(origin_s / packet.time_base) if origin_s else 0
 
-    copy: Packet = av.Packet(bytes(packet))
+    copy: Packet = av.Packet(data)
     copy.time_base = packet.time_base
     copy.pts = None if packet.pts is None else packet.pts - shift
     copy.dts = copy.pts if packet.dts is None else packet.dts - shift
     copy.duration = packet.duration
     copy.is_keyframe = packet.is_keyframe
-    for data in packet.iter_sidedata():
-        copy.set_sidedata(data)
+    for beside in packet.iter_sidedata():
+        copy.set_sidedata(beside)
     copy.stream = stream
     return copy

@@ -129,6 +129,11 @@ def parse_sink(text: str) -> SinkTarget:
     raise UsageError(f"unknown output {shown(text)!r}{hint or '.'} Allowed: {FORMS}")
 
 
+def takes_sound(text: str) -> bool:
+    """Return whether the output that a text means carries the source's sound."""
+    return parse_sink(text).kind in ("video", "directory", "stdout", "network")
+
+
 def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
     """Return the sink for what a user typed; it is opened by :meth:`Sink.open`.
 

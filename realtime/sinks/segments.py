@@ -148,7 +148,6 @@ class SegmentedVideoSink(Sink):
         self._current: _Open | None = None
         self._before: _Open | None = None
         self._sound: frozenset[int] = frozenset()
-        self._copies = True
         self._sound_due: set[int] = set()
         self._waiting: deque[Packet] = deque()
         self._lost_sound = 0
@@ -163,8 +162,7 @@ class SegmentedVideoSink(Sink):
             stem = context.source.stem.replace("%", "%%")
             self._names = SegmentNames(self._path / f"{stem}_seg.mp4")
         self.name = str(self._names.pattern)
-        self._copies = not context.source.live  # as each file does
-        copied = context.source.passthrough if self._copies else ()
+        copied = context.source.passthrough
         self._sound = frozenset(stream.index for stream in copied if stream.type == "audio")
         earlier = self._ring()
         keep = self._segment.files
@@ -188,8 +186,7 @@ class SegmentedVideoSink(Sink):
         elif now_s >= self._cut_s:
             self._cut(now_s)
         current = self._writing()
-        if self._copies:
-            self._waiting.extend(item.frame.packets)
+        self._waiting.extend(item.frame.packets)
         packets = self._sorted_sound()
         frame = dataclasses.replace(item.frame, packets=packets)
         current.sink.write(dataclasses.replace(item, frame=frame))

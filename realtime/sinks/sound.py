@@ -10,6 +10,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from rtseg.realtime.sinks.adts import (
+    carries_adts,
+    config_of,
+    is_adts,
+    likely_config,
+    without_adts,
+)
 from rtseg.realtime.sinks.network import NetworkAddress
 from rtseg.realtime.sources.templates import read_template, write_template
 
@@ -25,11 +32,6 @@ MAX_PACKETS = 4096
 
 BEHIND_S = Fraction(1)
 """Sound that is older than the newest picture by this belongs to pictures that were left out."""
-
-_MPEG4_RATES = (
-    96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350,
-)  # fmt: skip
-_ADTS_BYTES = 7
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class SoundFeed:
         self._index = template.index
         self._tick = Fraction(1, context.sample_rate or 90_000)
         self.codec = codec_of(template)
-        self._adts = self.codec == "aac" and not context.extradata
+        self._adts = carries_adts(template)
         self._header = write_template(template)
-        if self._adts and (config := _config(2, context.sample_rate, context.channels)):
+        if self._adts and (config := likely_config(context.sample_rate, context.channels)):
             self._header = write_template(template, config)
         self._guessed = self._adts
         self._waiting: deque[Packet] = deque()
@@ -163,16 +165,13 @@ class SoundFeed:
 
     def _without_adts(self, data: bytes) -> bytes:
         """Take the header off a frame of AAC; the first one says what the stream is."""
-        if len(data) <= _ADTS_BYTES or data[0] != 0xFF or data[1] & 0xF6 != 0xF0:
+        if not is_adts(data):
             return data
         if self._guessed:
             self._guessed = False
-            rate = (data[2] >> 2) & 15
-            channels = (data[2] & 1) << 2 | data[3] >> 6
-            config = (((data[2] >> 6) + 1) << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
             with read_template(self._header) as template:
-                self._header = write_template(template, config)
-        return data[_ADTS_BYTES if data[1] & 1 else _ADTS_BYTES + 2 :]
+                self._header = write_template(template, config_of(data))
+        return without_adts(data)
 
 
 def open_feed(streams: Iterable[av.stream.Stream], address: NetworkAddress) -> SoundFeed | None:
@@ -200,10 +199,3 @@ def open_feed(streams: Iterable[av.stream.Stream], address: NetworkAddress) -> S
 def codec_of(template: av.AudioStream) -> str:
     """Return a stream's codec as the standards call it (``mp3``, not ``mp3float``)."""
     return str(template.codec_context.codec.canonical_name)
-
-
-def _config(kind: int, rate_hz: int, channels: int) -> bytes:
-    """Return MPEG-4's AudioSpecificConfig of an AAC stream; empty where it cannot be said."""
-    if rate_hz not in _MPEG4_RATES or not 1 <= channels <= 6:
-        return b""
-    return (kind << 11 | _MPEG4_RATES.index(rate_hz) << 7 | channels << 3).to_bytes(2, "big")

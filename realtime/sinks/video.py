@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rtseg.realtime.errors import RealtimeError, SinkError
 from rtseg.realtime.frame import Frame, Rendered
+from rtseg.realtime.sinks.awaited_sound import LIVE_OPTIONS, AwaitedSound
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.failure import sink_error
 from rtseg.realtime.sinks.outfile import OutputFile, refuse_input
@@ -64,7 +65,8 @@ class VideoFileSink(Sink):
     Time stamps are the source's own ticks (variable frame rates too; Matroska rounds to
     milliseconds), the last frame lasts as long as it did in the source, and sound and
     subtitles are copied where the container takes them; of a run that is stopped early, up to
-    the end of the last picture.
+    the end of the last picture. Of a live source it is the sound that has come by the time
+    two seconds of pictures have, and never more than a second of pictures waits for it later.
 
     Args:
         path: the file (its suffix says the container), a directory (the file is then
@@ -98,6 +100,8 @@ class VideoFileSink(Sink):
         self._last_pts: int | None = None
         self._ticks: dict[int, int] = {}
         self._held: list[Packet] = []
+        self._awaited: AwaitedSound | None = None
+        self._begin_s: Fraction | None = None
         self._end_s = Fraction(0)
         self._encoding = False
         self._header_end: int | None = None
@@ -125,15 +129,16 @@ class VideoFileSink(Sink):
                     reason="CODEC_UNSUPPORTED",
                 )
             self._file = OutputFile(self.path, overwrite=self._overwrite)
-        container_format, container_options = FORMATS[suffix]
+        container_format, settings = FORMATS[suffix]
+        templates = context.source.passthrough if self._options.audio else ()
+        if context.source.live and templates:
+            self._awaited, templates = AwaitedSound(templates), ()
+            settings = {**settings, **LIVE_OPTIONS}
         try:
             self._container = av.open(
-                self._file, "w", format=container_format, container_options=container_options
+                self._file, "w", format=container_format, container_options=settings
             )
             self._stream = self._add_video(self._container, context)
-            # A live stream's sound may lag or end, and the muxer would keep pictures for it.
-            wanted = self._options.audio and not context.source.live
-            templates = context.source.passthrough if wanted else ()
             self._passthrough = Passthrough(self._container, templates, self.name)
         except (av.error.FFmpegError, ValueError) as error:
             self._give_up()
@@ -182,10 +187,14 @@ class VideoFileSink(Sink):
             coder.color_trc = picture.color_trc
             coder.color_primaries = picture.color_primaries
         picture = self._timed(item.frame, picture)
-        self._held += passthrough.copy(item.frame.packets, self.origin_s)
         try:
-            self._mux(container, self._finished(stream.encode(picture)))
+            packets = list(self._finished(stream.encode(picture)))
             self._encoding = True
+            if self._awaited is not None:
+                self._await_sound(self._awaited, packets, item.frame.packets)
+                return
+            self._held += passthrough.copy(item.frame.packets, self.origin_s)
+            self._mux(container, packets)
             self._mux(container, self._due())
         except (OSError, ValueError) as error:  # av.error.FFmpegError is an OSError or a ValueError
             raise self._failed(error) from error
@@ -195,8 +204,12 @@ class VideoFileSink(Sink):
         container, _, passthrough = self._parts()
         if not self._encoding:
             return  # no frame came: there will be no file
-        held, self._held = self._held, []
         try:
+            if self._awaited is not None:
+                self._await_sound(self._awaited, (), packets)
+                self._begin_with_sound()
+                packets = ()
+            held, self._held = self._held, []
             self._mux(container, held + passthrough.copy(packets, self.origin_s))
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
@@ -210,6 +223,7 @@ class VideoFileSink(Sink):
             self._give_up()
             return
         try:
+            self._begin_with_sound()
             self._mux(container, self._finished(stream.encode(None)))
             container.close()
             file.mark()
@@ -222,6 +236,28 @@ class VideoFileSink(Sink):
     def end_s(self) -> Fraction:
         """When the last picture ends, in seconds of the file."""
         return self._end_s
+
+    def _await_sound(
+        self, awaited: AwaitedSound, pictures: Iterable[Packet], sound: Iterable[Packet]
+    ) -> None:
+        """Let a live source's pictures wait until it is known which sound there is."""
+        assert self._begin_s is not None
+        awaited.offer(pictures, sound, self._begin_s, self._end_s + self.origin_s)
+        if awaited.is_decided:
+            self._begin_with_sound()
+
+    def _begin_with_sound(self) -> None:
+        """Begin the file with the tracks that sound, and write what waited for that."""
+        if self._awaited is None:
+            return
+        container, _, passthrough = self._parts()
+        decided, self._awaited = self._awaited.decide(), None
+        for track in decided.silent:
+            _log.warning("%s: no sound came of track %d: left out", self.name, track)
+        passthrough.add(decided.heard, decided.bare)
+        self._held += passthrough.copy(decided.sound, self.origin_s)
+        self._mux(container, decided.pictures)
+        self._mux(container, self._due())
 
     def _parts(self) -> tuple[OutputContainer, VideoStream, Passthrough]:
         if self._container is None or self._stream is None or self._passthrough is None:
@@ -236,6 +272,8 @@ class VideoFileSink(Sink):
         if self._last_pts is not None and pts <= self._last_pts:
             self._warn_once("%s: time stamps of the source do not rise; corrected", self.name)
             pts = self._last_pts + 1
+        if self._begin_s is None:
+            self._begin_s = frame.pts * frame.time_base
         self._ticks[pts] = self._duration(frame, pts)
         self._end_s = (pts + self._ticks[pts]) * self._time_base
         self._last_pts = pts
