@@ -150,8 +150,9 @@ class TrainConfig:
         rare: share of the views that are cut around a pixel of a class drawn by its rarity.
         distill: weight of the cross-entropy against a teacher's probabilities, on the
             sources marked ``soft``; 0 needs no teacher.
-        precision: ``float32``, ``bfloat16`` (master weights stay float32), or ``auto``,
-            which is bfloat16 for the torch trainer and float32 for plain Keras.
+        precision: ``float32``, ``bfloat16`` (master weights stay float32), or ``auto``: for
+            the torch trainer bfloat16 on GPUs and on CPUs with AMX, where it is the quicker
+            one, otherwise float32. A run goes on with what it began with.
         freeze: layers that stay as they are, by the first part of their names
             (``block0`` means ``block0_dw``, ``block0_project``, …).
         ema: decay of the averaged weights.
@@ -319,7 +320,7 @@ def read_config(path: str | Path) -> TrainConfig:
     """
     shipped = Path(__file__).parent / "configs"
     file = Path(path)
-    if not file.exists() and (shipped / f"{path}.json").exists():
+    if not file.is_file() and (shipped / f"{path}.json").exists():
         file = shipped / f"{path}.json"
     try:
         text = file.read_text(encoding="utf-8")

@@ -94,4 +94,6 @@ def soft_loss(logits: Any, soft: Any, weights: Any) -> Any:
         weights: float (C,), of the classes.
     """
     logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    # As a tensor: torch hands a product with an array over to NumPy.
+    weights = ops.convert_to_tensor(weights, dtype="float32")
     return -ops.mean(ops.sum(soft * weights * logits, axis=-1))

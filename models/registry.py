@@ -33,9 +33,6 @@ DEFAULT = "espnet-lite"
 #: Networks whose encoder starts from the EfficientNet-Lite0 ImageNet weights.
 LITE0_NETWORKS = frozenset({"espnet-lite"})
 
-#: Networks with layers that only the plain Keras trainer runs.
-KERAS_TRAINED = frozenset({"separable-unet", "bayesian-segnet"})
-
 
 def builder(name: str) -> Callable[..., keras.Model]:
     """Return the function (height, width, classes) -> Keras model of a network.

@@ -45,6 +45,16 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
+def computes_bfloat16_fast(device: torch.device) -> bool:
+    """Return whether BF16 is the quicker arithmetic there: on GPUs, and CPUs with AMX.
+
+    On a CPU without AMX a step of espnet-lite takes half as long again in BF16 as in float32.
+    """
+    if device.type != "cpu":
+        return True
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
 class TorchTrainer:
     """Holds the weights of a run while it trains on torch.
 
@@ -72,6 +82,9 @@ class TorchTrainer:
         usable = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(usable if device is None else device)
         self._build, self._config = build, config
+        self._low = config.precision == "bfloat16" or (
+            config.precision == "auto" and computes_bfloat16_fast(self._device)
+        )
         self._model = build(config.size, config.size)
         prepare(self._model)
         twin = TorchTwin(self._model)
@@ -173,8 +186,7 @@ class TorchTrainer:
         frames = self._frames(batch.images)
         target = torch.from_numpy(batch.labels).to(self._device).long()
         place = twin.place(config.loss.auxiliary_at) if self._extra else -1
-        low = config.precision != "float32"
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=low):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._low):
             logits, feature = twin.forward_with(frames, place)
             outputs = [(logits.float(), 1.0)]
             if self._extra:
@@ -244,6 +256,7 @@ class TorchTrainer:
             "phase_rng": self._phase_rng.bit_generator.state,
             "torch_rng": torch.get_rng_state(),
             "step": self.step_count,
+            "bfloat16": self._low,
         }
         partial = path.with_name(path.name + ".partial")
         try:
@@ -273,6 +286,7 @@ class TorchTrainer:
             self._phase_rng.bit_generator.state = state["phase_rng"]
             torch.set_rng_state(state["torch_rng"])
             self.step_count = int(state["step"])
+            self._low = bool(state.get("bfloat16", True))
         except Exception as error:
             raise ModelError(
                 f"cannot resume from {path}: {str(error).splitlines()[0]}", reason="BAD_WEIGHTS"

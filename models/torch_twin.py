@@ -40,14 +40,17 @@ class _Depthwise(torch.autograd.Function):  # type: ignore[misc]
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
+    ) -> Tensor:
         low = weight.to(x.dtype)
         ctx.save_for_backward(x, low)
-        ctx.stride, ctx.padding, ctx.weight_dtype = stride, padding, weight.dtype
-        return F.conv2d(x, low, None, stride, padding, 1, weight.shape[0])
+        ctx.stride, ctx.padding, ctx.dilation = stride, padding, dilation
+        ctx.weight_dtype = weight.dtype
+        return F.conv2d(x, low, None, stride, padding, dilation, weight.shape[0])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         x, weight = ctx.saved_tensors
         grad = grads[0]
 
@@ -59,7 +62,7 @@ class _Depthwise(torch.autograd.Function):  # type: ignore[misc]
                 [0],
                 [ctx.stride] * 2,
                 [ctx.padding] * 2,
-                [1, 1],
+                [ctx.dilation] * 2,
                 False,
                 [0, 0],
                 weight.shape[0],
@@ -73,7 +76,7 @@ class _Depthwise(torch.autograd.Function):  # type: ignore[misc]
         grad_x = run(for_x, shape_only, [True, False, False])[0]
         for_weight = full if ctx.stride > 1 or weight.shape[-1] > 3 else x.dtype
         grad_weight = run(for_weight, x.to(for_weight), [False, True, False])[1]
-        return grad_x.to(x.dtype), grad_weight.to(ctx.weight_dtype), None, None
+        return grad_x.to(x.dtype), grad_weight.to(ctx.weight_dtype), None, None, None
 
 
 class _Conv(nn.Module):  # type: ignore[misc]
@@ -116,11 +119,11 @@ class _Conv(nn.Module):  # type: ignore[misc]
             ):
                 x = F.pad(x, (left, right, top, bottom))
                 padding = 0
-        if self.groups > 1 and self.bias is None and self.dilation == 1:
+        if self.groups > 1 and self.bias is None:
             kind = x.device.type
             if torch.is_autocast_enabled(kind):
                 x = x.to(torch.get_autocast_dtype(kind))
-            return _Depthwise.apply(x, self.weight, self.stride, padding)
+            return _Depthwise.apply(x, self.weight, self.stride, padding, self.dilation)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def keras_weights(self) -> list[np.ndarray]:
@@ -146,6 +149,12 @@ class _Norm(nn.BatchNorm2d):  # type: ignore[misc]
     def keras_weights(self) -> list[np.ndarray]:
         tensors = (self.weight, self.bias, self.running_mean, self.running_var)
         return [t.detach().cpu().numpy().copy() for t in tensors if t is not None]
+
+
+def _unpool(values: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Put each value where the maximum of its 2x2 window was, as `MaxUnpool` does."""
+    where = before == F.interpolate(after, scale_factor=2, mode="nearest")
+    return F.interpolate(values, scale_factor=2, mode="nearest") * where
 
 
 def _stateless(step: Step) -> Operation:
@@ -176,6 +185,11 @@ def _stateless(step: Step) -> Operation:
     if kind == "AveragePooling2D" and layer.padding == "valid":
         window, strides = tuple(layer.pool_size), tuple(layer.strides)
         return lambda xs: F.avg_pool2d(xs[0], window, strides)
+    if kind == "MaxPooling2D" and layer.padding == "valid":
+        window, strides = tuple(layer.pool_size), tuple(layer.strides)
+        return lambda xs: F.max_pool2d(xs[0], window, strides)
+    if kind == "MaxUnpool":
+        return lambda xs: _unpool(*xs)
     if kind == "GlobalAveragePooling2D" and layer.keepdims:
         return lambda xs: xs[0].mean((2, 3), keepdim=True)
     raise unsupported(step, "the accelerated trainer")
@@ -212,10 +226,11 @@ class TorchTwin(nn.Module):  # type: ignore[misc]
             offset = torch.tensor(layer.offset, dtype=torch.float32).reshape(1, -1, 1, 1)
             # Constants, not weights: they follow the frames to their device.
             return lambda xs: xs[0] * scale.to(xs[0].device) + offset.to(xs[0].device)
-        if step.kind in ("Dropout", "SpatialDropout2D"):
+        if step.kind in ("Dropout", "SpatialDropout2D", "MonteCarloDropout"):
             rate = float(layer.rate)
             drop = F.dropout2d if step.kind == "SpatialDropout2D" else F.dropout
-            return lambda xs: drop(xs[0], rate, self.training)
+            always = getattr(layer, "sampling", False)
+            return lambda xs: drop(xs[0], rate, self.training or always)
         if step.kind in ("Conv2D", "DepthwiseConv2D", "BatchNormalization"):
             if name not in self.modules_by_layer:
                 if step.kind == "BatchNormalization":

@@ -219,14 +219,13 @@ def _make_trainer(options: argparse.Namespace, config: TrainConfig, weights: Any
     from importlib.util import find_spec
 
     from rtseg.models.errors import ModelError, missing_package
-    from rtseg.models.registry import KERAS_TRAINED, LITE0_NETWORKS, builder, load_weights
+    from rtseg.models.registry import LITE0_NETWORKS, builder, load_weights
 
     kind, first = options.trainer, options.start
     if kind == "auto" and options.devices is not None:
         kind = "keras"
     if kind == "auto":
-        fits = config.network not in KERAS_TRAINED
-        kind = "torch" if fits and find_spec("torch") else "keras"
+        kind = "torch" if find_spec("torch") else "keras"
     if kind == "torch":
         if options.devices is not None:
             raise ModelError(

@@ -11,7 +11,7 @@ import pytest
 from rtseg.engines.registry import open_engine
 from rtseg.models.errors import ModelError
 from rtseg.models.export import export_onnx
-from rtseg.models.registry import KERAS_TRAINED, build
+from rtseg.models.registry import build
 
 keras = pytest.importorskip("keras", reason="needs the extra 'train'")
 ort = pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
@@ -125,26 +125,34 @@ def test_samples_differ_only_where_dropout_is_on() -> None:
         sample_posterior(plain, images)
 
 
-def test_the_accelerated_trainer_sees_what_predict_sees() -> None:
+# Dilated layers, pooling that is undone, logits at strides 4, 8 and 1.
+@pytest.mark.parametrize(
+    "name", ["fast-scnn", "deeplabv3plus", "separable-unet", "bayesian-segnet"]
+)
+def test_the_accelerated_trainer_sees_what_predict_sees(name: str) -> None:
     torch = pytest.importorskip("torch", reason="the accelerated trainer needs torch")
     from rtseg.models.torch_twin import TorchTwin
 
     keras.utils.set_random_seed(7)
-    model = build("fast-scnn", *SIZE)  # its fusion is dilated
+    model = build(name, *SIZE)
     images = frames()
     logits = stir(model, images)
     twin = TorchTwin(model).eval()
     with torch.no_grad():
         inputs = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)
         seen = twin(inputs).permute(0, 2, 3, 1).numpy()
-    assert np.abs(seen - logits).max() < 1e-2
+    # Where two values of a window differ by rounding alone, each may unpool another one, and the
+    # convolutions behind spread that.
+    apart = np.abs(seen - logits).max(-1) > 1e-2
+    assert apart.mean() <= (0.1 if name == "bayesian-segnet" else 0.0)
 
 
-@pytest.mark.parametrize("name", sorted(KERAS_TRAINED))
-def test_what_only_keras_trains_is_refused_by_the_accelerated_trainer(name: str) -> None:
+def test_the_accelerated_trainer_refuses_layers_that_it_does_not_know() -> None:
     pytest.importorskip("torch", reason="the accelerated trainer needs torch")
     from rtseg.models.torch_twin import TorchTwin
 
+    frames = keras.Input((8, 8, 3))
+    model = keras.Model(frames, keras.layers.UpSampling2D()(frames))
     with pytest.raises(ModelError, match="cannot handle layer") as caught:
-        TorchTwin(build(name, 32, 32))
+        TorchTwin(model)
     assert caught.value.reason == "UNSUPPORTED_LAYER"

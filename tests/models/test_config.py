@@ -53,6 +53,14 @@ def test_no_json_and_no_file(tmp_path: Path) -> None:
     assert caught.value.reason == "NOT_FOUND"
 
 
+def test_a_folder_does_not_hide_a_shipped_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "probe").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert read_config("probe").size == 256
+
+
 def test_phases_and_rate() -> None:
     config = TrainConfig(
         "espnet-lite",

@@ -44,7 +44,29 @@ def trainer(config: TrainConfig = CONFIG) -> Any:
     from rtseg.models.torch_trainer import TorchTrainer
 
     keras.utils.set_random_seed(3)
+    torch.manual_seed(3)
     return TorchTrainer(lambda h, w: build(config.network, h, w), config, np.ones(19, np.float32))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_run_goes_on_in_the_arithmetic_that_it_began_with(
+    fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rtseg.models import torch_trainer
+
+    def began_with(kind: bool) -> Any:
+        monkeypatch.setattr(torch_trainer, "computes_bfloat16_fast", lambda device: kind)
+        return trainer()
+
+    run = began_with(fast)
+    run.train_step(batch(), 1.0)
+    run.save(tmp_path / "checkpoint.pt")
+    losses = []
+    for machine in (fast, not fast):
+        resumed = began_with(machine)
+        resumed.load(tmp_path / "checkpoint.pt")
+        losses.append(resumed.train_step(batch(), 1.0))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["espnet-lite", "espnet-s0"])
@@ -72,17 +94,20 @@ def test_weights_survive_the_way_there_and_back() -> None:
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
-def test_the_depthwise_gradient_is_right(kernel: int, stride: int) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"), [(3, 1, 1), (5, 1, 1), (3, 2, 1), (5, 2, 1), (3, 1, 2)]
+)
+def test_the_depthwise_gradient_is_right(kernel: int, stride: int, dilation: int) -> None:
     from rtseg.models.torch_twin import _Depthwise
 
     torch.manual_seed(0)
     x = torch.randn(2, 8, 12, 12, requires_grad=True)
     weight = torch.randn(8, 1, kernel, kernel, requires_grad=True)
+    padding = dilation * (kernel // 2)
     grads = []
     for run in (
-        lambda: _Depthwise.apply(x, weight, stride, kernel // 2),
-        lambda: torch.nn.functional.conv2d(x, weight, None, stride, kernel // 2, 1, 8),
+        lambda: _Depthwise.apply(x, weight, stride, padding, dilation),
+        lambda: torch.nn.functional.conv2d(x, weight, None, stride, padding, dilation, 8),
     ):
         y = run()
         grads.append((y, *torch.autograd.grad((y * y).sum(), (x, weight))))
@@ -196,7 +221,8 @@ def test_every_choice_of_the_configuration_learns_and_resumes(
     assert again.train_step(batch(), 1.0) == pytest.approx(run.train_step(batch(), 1.0), rel=1e-2)
 
 
-@pytest.mark.parametrize("network", ["espnet-lite", "fast-scnn"])  # logits at strides 4 and 8
+# Logits at strides 4, 8 and 1.
+@pytest.mark.parametrize("network", ["espnet-lite", "fast-scnn", "separable-unet"])
 def test_a_teacher_adds_its_loss(network: str) -> None:
     sources = (SourceConfig("none", 1, soft=True),)
     config = dataclasses.replace(CONFIG, network=network, distill=1.0, sources=sources)
