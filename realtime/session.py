@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
 from rtseg.realtime.controls import Controls
+from rtseg.realtime.early import EarlyEngine
 from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.errors import RealtimeError, UsageError
 from rtseg.realtime.frame import SourceInfo
@@ -86,11 +87,13 @@ def run_session(options: argparse.Namespace) -> int:
         texts = sink_texts(options)
         profiler = Profiler()
         outputs: list[Sink] = []
+        unopened = open_source(typed, source_options(options))
         with (
             metrics_server(options, {sources[0].name: profiler}, outputs),
             Service({sources[0].name: profiler}, lambda: signals.code is not None) as service,
-            open_source(typed, source_options(options)) as source,
-            open_engine(options, source.info) as engine,
+            EarlyEngine(options, sources[0].spec) as early,
+            unopened as source,
+            early.take(source.info) as engine,
         ):
             view = view_options(options, engine, texts)
             controls = Controls(view, switchable_views(view, texts))

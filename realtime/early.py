@@ -1,0 +1,92 @@
+"""The engine of a file is opened while the file itself is: both take a good part of the start."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from rtseg.engines.engine import Engine
+from rtseg.realtime.frame import SourceInfo
+from rtseg.realtime.quality import AUTO, open_asked
+from rtseg.realtime.sources.resolve import SourceSpec
+
+
+class EarlyEngine:
+    """Opens the engine of a run; that of a file in a thread, from the beginning of its block on.
+
+    What was opened and not taken is closed at the end of the block.
+
+    Args:
+        options: the command's.
+        spec: what the source is.
+    """
+
+    def __init__(self, options: argparse.Namespace, spec: SourceSpec) -> None:
+        self._options = options
+        # An engine that can be early depends on nothing of it but that it is not live.
+        self._info = SourceInfo(spec.name, spec.name, width=1, height=1, live=False)
+        self._engine: Engine | None = None
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        if can_be_early(options, spec):
+            self._thread = threading.Thread(target=self._run, name="rtseg-open")
+
+    def take(self, info: SourceInfo) -> Engine:
+        """Return the open engine; the caller closes it.
+
+        Args:
+            info: the source, which is open by now.
+
+        Raises:
+            UsageError: as :func:`~rtseg.realtime.quality.open_asked`.
+            EngineError: the engine cannot be opened.
+        """
+        if self._thread is None:
+            return open_asked(self._options, info)
+        self._thread.join()
+        engine, self._engine = self._engine, None
+        if self._error is not None:
+            raise self._error
+        assert engine is not None
+        return engine
+
+    def __enter__(self) -> EarlyEngine:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        if self._engine is not None:
+            self._engine.close()
+
+    def _run(self) -> None:
+        try:
+            with contextlib.suppress(ImportError):
+                import av  # noqa: F401  before OpenCV: both bring some of the same libraries
+            self._engine = open_asked(self._options, self._info)
+        except BaseException as error:
+            self._error = error
+
+
+def can_be_early(options: argparse.Namespace, spec: SourceSpec) -> bool:
+    """Return whether the engine depends on nothing that only the open source tells.
+
+    And on nothing that takes minutes, as building one for a GPU does: a source that cannot be
+    opened is to be said at once.
+    """
+    portable = options.engine is None or Path(options.engine).suffix in (".onnx", ".xml")
+    on_cpu = options.backend in ("auto", "openvino", "onnxruntime") and options.device in (
+        "auto",
+        "cpu",
+    )
+    return spec.kind in ("file", "images") and options.quality != AUTO and portable and on_cpu
