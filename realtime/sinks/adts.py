@@ -22,7 +22,10 @@ def carries_adts(track: av.AudioStream) -> bool:
 
 def is_adts(data: bytes) -> bool:
     """Return whether a packet begins with a header and has something behind it."""
-    return len(data) > _HEADER_BYTES and data[0] == 0xFF and data[1] & 0xF6 == 0xF0
+    if len(data) <= _HEADER_BYTES or data[0] != 0xFF or data[1] & 0xF6 != 0xF0:
+        return False
+    length = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
+    return data[2] >> 2 & 15 < len(_RATES_HZ) and _HEADER_BYTES < length <= len(data)
 
 
 def without_adts(data: bytes) -> bytes:

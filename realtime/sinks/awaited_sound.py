@@ -61,7 +61,6 @@ class AwaitedSound:
         self._pictures: list[Packet] = []
         self._sound: list[Packet] = []
         self._sounding: set[int] = set()
-        self._first_s: Fraction | None = None
         self._waited_s = Fraction(0)
 
     @property
@@ -94,16 +93,22 @@ class AwaitedSound:
             if packet.stream_index in self._bare:
                 if not is_adts(data := bytes(packet)):
                     continue  # the rest of one that began before the stream was joined
-                if packet.stream_index not in self._sounding:
-                    self._describe(packet.stream_index, data)
+                if not self._is_described(packet.stream_index, data):
+                    continue
             self._sound.append(packet)
             self._sounding.add(packet.stream_index)
 
-    def _describe(self, index: int, data: bytes) -> None:
-        """Put what the first packet says into its track's template: files want it there."""
+    def _is_described(self, index: int, data: bytes) -> bool:
+        """Return whether a track's template says what files want of it, once a packet does."""
+        if index in self._sounding:
+            return True
         template = cast("AudioStream", self._templates[index])
-        described = open_template(write_template(template, config_of(data)))
+        try:
+            described = open_template(write_template(template, config_of(data)))
+        except (OSError, ValueError):  # av.error.FFmpegError is one of these: no such sound
+            return False
         self._templates[index] = described.streams.audio[0]
+        return True
 
     def decide(self) -> Decided:
         """Return what there is, and nothing is held any more."""

@@ -39,6 +39,7 @@ class Passthrough:
         self._name = name
         self._streams: dict[int, av.stream.Stream] = {}
         self._bare: set[int] = set()
+        self._newest_s: dict[int, Fraction] = {}
         self.add({template.index: template for template in templates})
 
     def add(
@@ -80,12 +81,13 @@ class Passthrough:
         """Return copies of the packets whose streams are kept, ready to be muxed.
 
         ``origin_s`` is taken off their times, in seconds. They are copies because muxing writes
-        stream and time base into a packet, and other outputs get the same packets.
+        stream and time base into a packet, and other outputs get the same packets. What steps back
+        in time, as sound may where a stream was connected anew, is left out: muxers refuse it.
         """
         copies = []
         for packet in packets:
             stream = self._streams.get(packet.stream_index)
-            if stream is None or packet.size == 0:
+            if stream is None or packet.size == 0 or not self._is_newer(packet):
                 continue
             data = bytes(packet)
             if packet.stream_index in self._bare:
@@ -94,6 +96,17 @@ class Passthrough:
                 data = without_adts(data)
             copies.append(_copied(packet, data, stream, origin_s))
         return copies
+
+    def _is_newer(self, packet: Packet) -> bool:
+        stamp = packet.pts if packet.dts is None else packet.dts
+        if stamp is None:
+            return True
+        time_s = stamp * packet.time_base
+        newest_s = self._newest_s.get(packet.stream_index)
+        if newest_s is not None and time_s <= newest_s:
+            return False
+        self._newest_s[packet.stream_index] = time_s
+        return True
 
 
 def _copied(packet: Packet, data: bytes, stream: av.stream.Stream, origin_s: Fraction) -> Packet:

@@ -115,6 +115,54 @@ def test_sound_that_never_comes_is_left_out(tmp_path, clip, caplog):
         assert [stream.type for stream in file.streams] == ["video"]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+def test_sound_that_steps_back_where_a_stream_came_back_does_no_harm(tmp_path, clip, name):
+    sink = VideoFileSink(tmp_path / name)
+    with live(clip) as (info, frames):
+        sink.open(SinkContext(info, SPEC, *SIZE))
+        for index, frame in enumerate(frames):
+            put(sink, frame)
+            for packet in frame.packets:  # a new connection's sound overlaps the old one's
+                if index > len(frames) // 2:
+                    packet.pts -= 20 * 1024
+                    packet.dts = packet.pts
+        sink.close()
+    assert length_s(sink.path, "video") == pytest.approx(LENGTH_S, abs=2 / FPS)
+    times = [time_s for _, time_s in placed(sink.path)[0]]
+    assert times == sorted(times)
+    assert times[-1] > LENGTH_S - 1
+
+
+def test_sound_without_a_description_waits_for_a_packet_that_has_one(tmp_path, clip):
+    """As MPEG-TS is joined: a piece of a packet, a header that says nothing, then whole ones."""
+    camera = tmp_path / "camera.ts"
+    with av.open(str(clip)) as source, av.open(str(camera), "w", format="mpegts") as out:
+        ways = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = ways[packet.stream.index]
+                out.mux(packet)
+    sink = VideoFileSink(tmp_path / "a.mp4")
+    with live(camera) as (info, frames):
+        (track,) = info.passthrough
+        assert not track.codec_context.extradata
+        sink.open(SinkContext(info, SPEC, *SIZE))
+        first = frames[0]
+        broken = []
+        for number, data in enumerate((b"\x12" * 300, b"\xff\xf1\xff\xff" + b"\xff" * 300)):
+            piece = av.Packet(data)
+            piece.stream, piece.time_base = track, Fraction(1, 90_000)
+            piece.pts = piece.dts = round(first.pts_s * 90_000) + number
+            broken.append(piece)
+        put(sink, dataclasses.replace(first, packets=(*broken, *first.packets)))
+        for frame in frames[1:]:
+            put(sink, frame)
+        sink.close()
+    moved, _ = offsets(clip, sink.path)
+    assert len(moved) > 0.8 * LENGTH_S * 48_000 / 1024
+    assert max(moved) - min(moved) < 0.01
+
+
 @pytest.mark.parametrize(("name", "kept"), [("a.mov", True), ("a.mkv", False), ("a.mp4", False)])
 def test_telephone_sound_is_kept_where_the_container_takes_it(tmp_path, name, kept, caplog):
     """Many cameras send G.711, which PyAV puts into .mov alone."""
