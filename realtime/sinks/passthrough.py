@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rtseg.realtime.sinks.adts import is_adts, without_adts
+from rtseg.realtime.sinks.recoded_sound import RecodedSound
 
 if TYPE_CHECKING:
     import av
@@ -29,7 +30,8 @@ class Passthrough:
         templates: the source's streams.
         name: the output's name, for warnings.
 
-    A stream whose codec the container does not take is left out, with one warning.
+    Sound whose codec the container does not take is encoded again as AAC, which a log line says;
+    any other stream is left out, with one warning.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Passthrough:
         self._streams: dict[int, av.stream.Stream] = {}
         self._bare: set[int] = set()
         self._newest_s: dict[int, Fraction] = {}
+        self._recoded: dict[int, RecodedSound] = {}
         self.add({template.index: template for template in templates})
 
     def add(
@@ -56,17 +59,7 @@ class Passthrough:
             try:
                 stream = self._container.add_stream_from_template(template)
             except (ValueError, OSError) as error:
-                codec = template.codec_context.name if template.codec_context else "unknown codec"
-                _log.warning(
-                    "%s: left out %s track %d (%s%s): %s%s",
-                    self._name,
-                    template.type,
-                    index,
-                    codec,
-                    f", {template.language}" if template.language else "",
-                    error,
-                    "; a .mov takes it" if codec.startswith("pcm_") else "",
-                )
+                self._add_otherwise(index, template, error)
                 continue
             for key in _KEPT_METADATA:
                 if key in template.metadata:
@@ -74,8 +67,30 @@ class Passthrough:
             stream.disposition = template.disposition
             self._streams[index] = stream
 
+    def _add_otherwise(self, index: int, template: av.stream.Stream, error: Exception) -> None:
+        """Encode sound again that the container does not hold; leave anything else out."""
+        codec = template.codec_context.name if template.codec_context else "unknown codec"
+        if template.type == "audio":
+            try:
+                self._recoded[index] = RecodedSound(
+                    self._container, cast("av.AudioStream", template)
+                )
+                _log.info("%s: %s is encoded again as aac: %s", self._name, codec, error)
+                return
+            except (ValueError, OSError) as why:
+                error = why
+        _log.warning(
+            "%s: left out %s track %d (%s%s): %s",
+            self._name,
+            template.type,
+            index,
+            codec,
+            f", {template.language}" if template.language else "",
+            error,
+        )
+
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self._streams) + len(self._recoded)
 
     def copy(self, packets: Iterable[Packet], origin_s: Fraction = _START) -> list[Packet]:
         """Return copies of the packets whose streams are kept, ready to be muxed.
@@ -84,10 +99,17 @@ class Passthrough:
         stream and time base into a packet, and other outputs get the same packets. What steps back
         in time, as sound may where a stream was connected anew, is left out: muxers refuse it.
         """
-        copies = []
+        copies: list[Packet] = []
         for packet in packets:
             stream = self._streams.get(packet.stream_index)
-            if stream is None or packet.size == 0 or not self._is_newer(packet):
+            recoded = self._recoded.get(packet.stream_index)
+            if (stream is None and recoded is None) or packet.size == 0:
+                continue
+            if not self._is_newer(packet):
+                continue
+            if stream is None:
+                assert recoded is not None
+                copies += recoded.recode(packet, origin_s)
                 continue
             data = bytes(packet)
             if packet.stream_index in self._bare:
@@ -96,6 +118,10 @@ class Passthrough:
                 data = without_adts(data)
             copies.append(_copied(packet, data, stream, origin_s))
         return copies
+
+    def flush(self) -> list[Packet]:
+        """Return the last packets of sound that was encoded again."""
+        return [packet for recoded in self._recoded.values() for packet in recoded.flush()]
 
     def _is_newer(self, packet: Packet) -> bool:
         stamp = packet.pts if packet.dts is None else packet.dts

@@ -225,6 +225,8 @@ class VideoFileSink(Sink):
         try:
             self._begin_with_sound()
             self._mux(container, self._finished(stream.encode(None)))
+            _, _, passthrough = self._parts()
+            self._mux(container, passthrough.flush())
             container.close()
             file.mark()
         except (OSError, ValueError) as error:

@@ -11,7 +11,9 @@ import av
 import pytest
 
 from rtseg.realtime.errors import SourceError
+from rtseg.realtime.frame import Rendered
 from rtseg.realtime.pipeline import Pipeline
+from rtseg.realtime.sinks.sink import SinkContext
 from rtseg.realtime.sinks.video import VideoFileSink
 from rtseg.realtime.sources.backoff import Backoff
 from rtseg.realtime.sources.options import SourceOptions
@@ -19,6 +21,7 @@ from rtseg.realtime.sources.reconnect import ReconnectingSource
 from rtseg.realtime.sources.resolve import open_source, parse_source, source_of
 from rtseg.realtime.throttle import FlowOptions
 from tests.realtime.parts import BrightnessEngine, ListSink, PlainPainter
+from tests.realtime.sinks.parts import SPEC, labels_of
 from tests.realtime.sinks.sounding import (
     Playing,
     free_port,
@@ -113,6 +116,23 @@ def test_sound_is_read_only_when_an_output_wants_it():
         with open_source(url, WITH_SOUND) as source:
             (sound,) = source.open().passthrough
             assert sound.codec_context.name == "pcm_alaw"
+
+
+@needs_rtsp_server
+def test_a_cameras_telephone_sound_is_recorded_into_mp4(tmp_path):
+    sink = VideoFileSink(tmp_path / "a.mp4")
+    with rtsp_server(camera_with(ALAW)) as (port, _):
+        with open_source(f"rtsp://127.0.0.1:{port}/live", WITH_SOUND) as source:
+            sink.open(SinkContext(source.open(), SPEC, 160, 120))
+            for frame in source.frames():
+                sink.write(Rendered(frame, labels_of(0), frame.video, {}))
+                if frame.pts_s > 5:
+                    break
+            sink.close()
+    with av.open(str(sink.path)) as file:
+        assert [stream.codec_context.name for stream in file.streams] == ["h264", "aac"]
+        heard_s = sum(frame.samples / frame.rate for frame in file.decode(audio=0))
+    assert 3.5 < heard_s < 6
 
 
 @needs_rtsp_server
