@@ -121,14 +121,16 @@ def test_sound_is_read_only_when_an_output_wants_it():
 @needs_rtsp_server
 def test_a_cameras_telephone_sound_is_recorded_into_mp4(tmp_path):
     sink = VideoFileSink(tmp_path / "a.mp4")
-    with rtsp_server(camera_with(ALAW)) as (port, _):
-        with open_source(f"rtsp://127.0.0.1:{port}/live", WITH_SOUND) as source:
-            sink.open(SinkContext(source.open(), SPEC, 160, 120))
-            for frame in source.frames():
-                sink.write(Rendered(frame, labels_of(0), frame.video, {}))
-                if frame.pts_s > 5:
-                    break
-            sink.close()
+    with (
+        rtsp_server(camera_with(ALAW)) as (port, _),
+        open_source(f"rtsp://127.0.0.1:{port}/live", WITH_SOUND) as source,
+    ):
+        sink.open(SinkContext(source.open(), SPEC, 160, 120))
+        for frame in source.frames():
+            sink.write(Rendered(frame, labels_of(0), frame.video, {}))
+            if frame.pts_s > 5:
+                break
+        sink.close()
     with av.open(str(sink.path)) as file:
         assert [stream.codec_context.name for stream in file.streams] == ["h264", "aac"]
         heard_s = sum(frame.samples / frame.rate for frame in file.decode(audio=0))
