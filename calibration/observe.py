@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.histogram import MagnitudeHistogram
 from rtseg.calibration.network import FloatNetwork
+from rtseg.engines.concat import quantise_before_concat
 from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.spec import EngineSpec
 
@@ -45,6 +46,7 @@ class GraphRunner:
         openvino = load_openvino()
         self._spec = spec
         core = openvino.Core()
+        model = _as_the_engine_has_it(model, outputs)
         try:
             network = core.read_model(model.SerializeToString(), b"")
             if network.inputs[0].partial_shape.is_dynamic:
@@ -84,6 +86,16 @@ class GraphRunner:
         """
         self._request.infer([to_network_input(frame, self._spec)])
         return [self._request.get_tensor(port).data for port in self._ports]
+
+
+def _as_the_engine_has_it(model: Any, outputs: Sequence[str]) -> Any:
+    """Return a network as `OpenVinoEngine` compiles it; the one given is not changed."""
+    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return model
+    copy = type(model)()
+    copy.CopyFrom(model)
+    quantise_before_concat(copy, frozenset(outputs))
+    return copy
 
 
 def to_network_input(frame: U8, spec: EngineSpec) -> NDArray[Any]:

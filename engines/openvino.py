@@ -12,6 +12,7 @@ from typing import Any
 from rtseg.engines import onnxfile
 from rtseg.engines.adapt import AdaptedModel, adapt_onnx
 from rtseg.engines.cache import writable_cache
+from rtseg.engines.concat import quantise_before_concat
 from rtseg.engines.engine import U8, EngineProfile
 from rtseg.engines.errors import EngineError
 from rtseg.engines.graph import FRAMES, LABELS, LOGIT_MEAN, SCORES, cut_upsampling
@@ -172,6 +173,7 @@ def _read(
         adapted = adapt_ir(core, path, size)
         return adapted, adapted.model, None
     adapted = adapt_onnx(path, size)
+    quantise_before_concat(adapted.model)
     # OpenVINO spends twice the upsampler's time on Resize and ArgMax (ONNX Runtime does not).
     grid = cut_upsampling(adapted.model)
     upsampler = None if grid is None else LabelUpsampler(*grid)

@@ -74,7 +74,7 @@ def test_smoothing_makes_a_noisy_clip_steadier(
     image, _ = scene(3, 960, 480)
     random = np.random.default_rng(0)
     for number in range(6):
-        noisy = np.clip(image + random.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+        noisy = np.clip(image + random.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
         cv2.imwrite(str(tmp_path / f"frame_{number:06d}.png"), noisy[:, :, ::-1])
     agreement = []
     for words in ([], ["--smooth", "4"]):
