@@ -165,15 +165,16 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
                 f"Allowed: {', '.join(known)}",
                 reason="BAD_CONFIG",
             )
-    changes = dict(changes)
-    changes["sources"] = tuple(
-        dataclasses.replace(source, root=roots.get(source.root, source.root))
+    # What is asked for together is judged together: a data set that teaches may be left out
+    # where teaching is switched off.
+    fields = json.loads(config.to_json()) | changes
+    fields["sources"] = [
+        dataclasses.asdict(source) | {"root": roots.get(source.root, source.root)}
         for source in config.sources
         if source.root not in options.without
-    )
+    ]
     if options.network is not None:
-        changes["network"] = options.network
-    fields = json.loads(dataclasses.replace(config, **changes).to_json())
+        fields["network"] = options.network
     for entry in options.changes:
         name, sign, text = entry.partition("=")
         try:
@@ -182,11 +183,7 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
             fields[name] = text  # a plain word, such as sgd
         if not sign:
             raise ModelError(f"--set {entry}: expected OPTION=JSON", reason="BAD_CONFIG")
-    return (
-        config_from_json(json.dumps(fields), "--set")
-        if options.changes
-        else (dataclasses.replace(config, **changes))
-    )
+    return config_from_json(json.dumps(fields), "--set" if options.changes else options.config)
 
 
 def _run(

@@ -66,6 +66,17 @@ def test_options_change_the_run_and_are_kept_with_it(
     assert main([*arguments, "--resume", "--set", "seed=4"]) == 1
 
 
+def test_what_is_asked_for_together_is_judged_together(data: Path) -> None:
+    """Without the data set that teaches, and without teaching."""
+    soft = {"root": "town", "share": 1, "soft": True}
+    taught = RUN | {"sources": [{"root": "city", "share": 1}, soft], "distill": 1.0}
+    (data / "taught.json").write_text(json.dumps(taught))
+    arguments = ["train", str(data / "taught.json"), "--data", str(data), "--steps", "1"]
+    arguments += ["--out", str(data / "out"), "--without", "town"]
+    assert main(arguments) == 1
+    assert main([*arguments, "--set", "distill=0"]) == 0
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
