@@ -162,7 +162,9 @@ def main() -> None:
         kept = options.out / f"{row['name']}.json"
         if not kept.exists():
             print(f"{row['name']} ...", file=sys.stderr, flush=True)
-            kept.write_text(json.dumps(train_row(row, plan, options), indent=1))
+            partial = kept.with_suffix(".partial")  # a row that was cut short is no row
+            partial.write_text(json.dumps(train_row(row, plan, options), indent=1))
+            partial.replace(kept)
     results = [
         json.loads(kept.read_text())
         for row in plan["rows"]
