@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import threading
 from pathlib import Path
-from types import TracebackType
 
 from rtseg.engines.engine import Engine
 from rtseg.realtime.frame import SourceInfo
@@ -58,12 +57,7 @@ class EarlyEngine:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._thread is not None:
             self._thread.join()
         if self._engine is not None:

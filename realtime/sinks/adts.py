@@ -9,9 +9,10 @@ if TYPE_CHECKING:
 
 _HEADER_BYTES = 7
 _CHECKED_HEADER_BYTES = 9  # with a checksum
-_RATES_HZ = (
+RATES_HZ = (
     96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350,
 )  # fmt: skip
+"""Rates that MPEG-4 has a number for, by that number."""
 
 
 def carries_adts(track: av.AudioStream) -> bool:
@@ -25,7 +26,7 @@ def is_adts(data: bytes) -> bool:
     if len(data) <= _HEADER_BYTES or data[0] != 0xFF or data[1] & 0xF6 != 0xF0:
         return False
     length = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
-    return data[2] >> 2 & 15 < len(_RATES_HZ) and _HEADER_BYTES < length <= len(data)
+    return data[2] >> 2 & 15 < len(RATES_HZ) and _HEADER_BYTES < length <= len(data)
 
 
 def without_adts(data: bytes) -> bytes:
@@ -42,9 +43,9 @@ def config_of(data: bytes) -> bytes:
 
 def likely_config(rate_hz: int, channels: int) -> bytes:
     """Return the AudioSpecificConfig of AAC-LC; empty where there is none for that."""
-    if rate_hz not in _RATES_HZ or not 1 <= channels <= 6:
+    if rate_hz not in RATES_HZ or not 1 <= channels <= 6:
         return b""
-    return _config(2, _RATES_HZ.index(rate_hz), channels)
+    return _config(2, RATES_HZ.index(rate_hz), channels)
 
 
 def _config(kind: int, rate: int, channels: int) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtseg.realtime.sinks.adts import RATES_HZ
 from rtseg.realtime.sources.templates import open_template, write_template
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_RATES_HZ = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BITS_A_CHANNEL = 64_000
 _JITTER_S = Fraction(1, 20)
 """Packets that are no further from where the last one ended follow it without a gap."""
@@ -45,17 +45,17 @@ class RecodedSound:
         # A decoder of its own: other outputs may need the same track's.
         self._described = open_template(write_template(template))
         self._decoder = self._described.streams.audio[0].codec_context
-        rate = self._decoder.sample_rate
-        if rate not in _RATES_HZ:
-            rate = min(_RATES_HZ, key=lambda known: abs(known - rate))
+        asked = self._decoder.sample_rate
+        rate = min(RATES_HZ, key=lambda known: abs(known - asked))
         layout = "mono" if self._decoder.channels == 1 else "stereo"
+        channels = 1 if layout == "mono" else 2
         self._rate = rate
         self._converter = av.AudioResampler("fltp", layout, rate)
         self._stream: av.AudioStream = container.add_stream("aac", rate=rate, layout=layout)
         self._coder = self._stream.codec_context
-        self._coder.bit_rate = self._decoder.channels * min(_BITS_A_CHANNEL, 2 * rate)
+        self._coder.bit_rate = channels * min(_BITS_A_CHANNEL, 2 * rate)
         self._layout = layout
-        self._waiting: NDArray[np.float32] = np.zeros((1 if layout == "mono" else 2, 0), np.float32)
+        self._waiting: NDArray[np.float32] = np.zeros((channels, 0), np.float32)
         self._begin: int | None = None  # where the waiting samples begin, in samples
 
     def recode(self, packet: Packet, origin_s: Fraction) -> list[Packet]:
