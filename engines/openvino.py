@@ -26,6 +26,7 @@ from rtseg.engines.inflight import (
 from rtseg.engines.laneclock import LaneClock
 from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.threads import available_cores, engine_threads
+from rtseg.engines.unsigned import quantise_unsigned
 from rtseg.engines.upsample import LabelUpsampler
 
 _log = logging.getLogger(__name__)
@@ -174,6 +175,7 @@ def _read(
         return adapted, adapted.model, None
     adapted = adapt_onnx(path, size)
     quantise_before_concat(adapted.model)
+    quantise_unsigned(adapted.model)
     # OpenVINO spends twice the upsampler's time on Resize and ArgMax (ONNX Runtime does not).
     grid = cut_upsampling(adapted.model)
     upsampler = None if grid is None else LabelUpsampler(*grid)

@@ -48,14 +48,14 @@ class LabelUpsampler:
         mixed |= upper_left != leaders[:-1, 1:]
         mixed |= upper_left != leaders[1:, 1:]
         # A cell lies between four grid points; those of the rim are half outside.
-        cells = np.empty((rows + 1, factor, columns + 1, factor), np.uint8)
-        cells[:] = upper_left[:, None, :, None]
+        large = np.empty((rows + 1, factor, (columns + 1) * factor), np.uint8)
+        large[:] = upper_left.repeat(factor, axis=1)[:, None]
         down, across = np.nonzero(mixed)
         if down.size:
+            cells = large.reshape(rows + 1, factor, columns + 1, factor)
             cells[down, :, across, :] = self._resolve(scores, down, across)
         half = factor // 2
-        large = cells.reshape((rows + 1) * factor, (columns + 1) * factor)
-        out[:] = large[half:-half, half:-half]
+        out[:] = large.reshape(-1, large.shape[2])[half:-half, half:-half]
 
     def _resolve(self, scores: F32, down: NDArray[np.intp], across: NDArray[np.intp]) -> U8:
         """Return the class ids of cells (n × factor × factor) whose corners disagree."""
