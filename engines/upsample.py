@@ -61,14 +61,10 @@ class LabelUpsampler:
         """Return the class ids of cells (n × factor × factor) whose corners disagree."""
         above, below = np.maximum(down - 1, 0), np.minimum(down, self._rows - 1)
         left, right = np.maximum(across - 1, 0), np.minimum(across, self._columns - 1)
-        flat = scores.reshape(len(scores), -1)
-        corners = np.stack(
-            [
-                flat.take(row * self._columns + column, axis=1)
-                for row, column in ((above, left), (above, right), (below, left), (below, right))
-            ],
-            axis=1,
-        )
+        rows = [row * self._columns for row in (above, below)]
+        places = np.concatenate([row + column for row in rows for column in (left, right)])
+        corners = scores.reshape(len(scores), -1).take(places, axis=1)
+        corners = corners.reshape(len(scores), 4, down.size)
         # A class cannot win in a cell where its best corner is below another's worst one.
         bar = corners.min(axis=1).max(axis=0)
         able = corners.max(axis=1) >= bar
@@ -76,16 +72,13 @@ class LabelUpsampler:
         ids = np.zeros(best.shape, np.uint8)
         for index in np.flatnonzero(able.any(axis=1)):
             some = np.flatnonzero(able[index])
-            values = corners[index][:, some].T @ self._weights.T
-            if some.size == down.size:
-                leads = values > best
-                np.maximum(best, values, out=best)
-                ids[leads] = index
-                continue
-            there = best[some]
+            values = corners[index].take(some, axis=1).T @ self._weights.T
+            there = best.take(some, axis=0)
             leads = values > there
             best[some] = np.maximum(there, values, out=there)
-            ids[some] = np.where(leads, np.uint8(index), ids[some])
+            winners = ids.take(some, axis=0)
+            winners[leads] = index
+            ids[some] = winners
         return ids.reshape(-1, self._factor, self._factor)
 
 
