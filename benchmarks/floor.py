@@ -30,10 +30,12 @@ from common import clip_or_generated, machine, median_and_spread, shipped_file
 from numpy.typing import NDArray
 
 from rtseg.engines.adapt import adapt_onnx
+from rtseg.engines.concat import quantise_before_concat
 from rtseg.engines.graph import FRAMES, SCORES, cut_upsampling
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.engines.preprocess import INTERPOLATION
 from rtseg.engines.threads import available_cores, engine_threads
+from rtseg.engines.unsigned import quantise_unsigned
 from rtseg.engines.upsample import LabelUpsampler
 from rtseg.realtime.nearest import NearestGrid
 from rtseg.realtime.sinks.encode import EncodeOptions
@@ -272,6 +274,9 @@ def open_network(
     import openvino
 
     adapted = adapt_onnx(file)
+    # As the engine gives it to OpenVINO: the loop is judged, not the network.
+    quantise_before_concat(adapted.model)
+    quantise_unsigned(adapted.model)
     grid = cut_upsampling(adapted.model)
     if grid is None:
         raise SystemExit(f"{file.name} does not end in Resize, ArgMax, Cast")

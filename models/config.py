@@ -151,8 +151,8 @@ class TrainConfig:
         distill: weight of the cross-entropy against a teacher's probabilities, on the
             sources marked ``soft``; 0 needs no teacher.
         precision: ``float32``, ``bfloat16`` (master weights stay float32), or ``auto``: for
-            the torch trainer bfloat16 on GPUs and on CPUs with AMX, where it is the quicker
-            one, otherwise float32. A run goes on with what it began with.
+            the torch trainer bfloat16 on GPUs and on CPUs with AMX, on others what a few
+            steps show to be quicker. A run goes on with what it began with.
         freeze: layers that stay as they are, by the first part of their names
             (``block0`` means ``block0_dw``, ``block0_project``, …).
         ema: decay of the averaged weights.

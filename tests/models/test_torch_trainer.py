@@ -55,7 +55,7 @@ def test_a_run_goes_on_in_the_arithmetic_that_it_began_with(
     from rtseg.models import torch_trainer
 
     def began_with(kind: bool) -> Any:
-        monkeypatch.setattr(torch_trainer, "computes_bfloat16_fast", lambda device: kind)
+        monkeypatch.setattr(torch_trainer, "computes_bfloat16_fast", lambda *_: kind)
         return trainer()
 
     run = began_with(fast)
@@ -67,6 +67,31 @@ def test_a_run_goes_on_in_the_arithmetic_that_it_began_with(
         resumed.load(tmp_path / "checkpoint.pt")
         losses.append(resumed.train_step(batch(), 1.0))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_the_quicker_arithmetic_is_found_by_trying(
+    slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is slower on this machine: here one of them waits."""
+    import time
+
+    from rtseg.models.torch_trainer import computes_bfloat16_fast
+    from rtseg.models.torch_twin import TorchTwin
+
+    class Waiting(TorchTwin):
+        def forward(self, frames: Any) -> Any:
+            if torch.is_autocast_enabled("cpu") == slow:
+                time.sleep(1.0)
+            return super().forward(frames)
+
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    twin = Waiting(build("espnet-lite", 64, 64))
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    assert computes_bfloat16_fast(torch.device("cpu"), twin, 64, 2) is not slow
+    assert torch.equal(torch.rand(3), wanted)
 
 
 @pytest.mark.parametrize("name", ["espnet-lite", "espnet-s0"])
