@@ -207,7 +207,7 @@ def _add_engine(parser: Parser) -> None:
         "--threads", type=number(int, 0, 1024), default=0, metavar="N", help="0: from the cores"
     )
     group.add_argument(
-        "--warmup", type=number(int, 0), default=3, metavar="N", help="runs before the first frame"
+        "--warmup", type=number(int, 0), default=2, metavar="N", help="runs before the first frame"
     )
 
 

@@ -1,4 +1,7 @@
-"""The engine of a file is opened while the file itself is: both take a good part of the start."""
+"""The engine of a file is opened while the loop is imported and the file opened.
+
+Each takes a good part of the start. So this module imports nothing heavy itself.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import argparse
 import contextlib
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rtseg.engines.engine import Engine
-from rtseg.realtime.frame import SourceInfo
-from rtseg.realtime.quality import AUTO, open_asked
-from rtseg.realtime.sources.resolve import SourceSpec
+if TYPE_CHECKING:
+    from rtseg.engines.engine import Engine
+    from rtseg.realtime.frame import SourceInfo
+    from rtseg.realtime.sources.resolve import SourceSpec
+
+AUTO = "auto"
 
 
 class EarlyEngine:
@@ -20,17 +26,15 @@ class EarlyEngine:
 
     Args:
         options: the command's.
-        spec: what the source is.
+        spec: what the source is; None for several, whose engine is never early.
     """
 
-    def __init__(self, options: argparse.Namespace, spec: SourceSpec) -> None:
+    def __init__(self, options: argparse.Namespace, spec: SourceSpec | None) -> None:
         self._options = options
-        # An engine that can be early depends on nothing of it but that it is not live.
-        self._info = SourceInfo(spec.name, spec.name, width=1, height=1, live=False)
         self._engine: Engine | None = None
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
-        if can_be_early(options, spec):
+        if spec is not None and can_be_early(options, spec):
             self._thread = threading.Thread(target=self._run, name="rtseg-open")
 
     def take(self, info: SourceInfo) -> Engine:
@@ -44,6 +48,8 @@ class EarlyEngine:
             EngineError: the engine cannot be opened.
         """
         if self._thread is None:
+            from rtseg.realtime.quality import open_asked
+
             return open_asked(self._options, info)
         self._thread.join()
         engine, self._engine = self._engine, None
@@ -65,9 +71,15 @@ class EarlyEngine:
 
     def _run(self) -> None:
         try:
-            with contextlib.suppress(ImportError):
-                import av  # noqa: F401  before OpenCV: both bring some of the same libraries
-            self._engine = open_asked(self._options, self._info)
+            if self._options.keyframes > 1:
+                with contextlib.suppress(ImportError):
+                    import av  # noqa: F401  before OpenCV: both bring some of the same libraries
+            from rtseg.realtime.frame import SourceInfo
+            from rtseg.realtime.quality import open_asked
+
+            # An engine that can be early depends on nothing of it but that it is not live.
+            info = SourceInfo("early", "early", width=1, height=1, live=False)
+            self._engine = open_asked(self._options, info)
         except BaseException as error:
             self._error = error
 

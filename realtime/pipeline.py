@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -177,8 +178,14 @@ class SharedLoop:
     def _warm_up(self) -> None:
         spec = self._engine.spec
         blank = np.full((1, spec.height, spec.width, 3), 127, np.uint8)
+        # Together, so that each of the engine's lanes gets its share.
+        running: deque[Handle] = deque()
         for _ in range(self._warmup):
-            self._engine.infer(blank)
+            if len(running) == self._engine.requests:
+                self._engine.result(running.popleft())
+            running.append(self._engine.submit(blank))
+        for handle in running:
+            self._engine.result(handle)
         if any(stream.planes_painter for stream in self.streams):
             self._planes = planes_engine(self._engine)
         for stream in self.streams:

@@ -16,14 +16,13 @@ import numpy as np
 
 from rtseg.engines.engine import Engine
 from rtseg.engines.quality import QualityPoint, quality_points
+from rtseg.realtime.early import AUTO
 from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.frame import U8, SourceInfo
 from rtseg.realtime.log import NOTICE
 
 _log = logging.getLogger("rtseg.realtime")
-
-AUTO = "auto"
 
 PROBE_S = 0.4
 """How long each network is tried."""

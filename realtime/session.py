@@ -22,7 +22,6 @@ from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.errors import RealtimeError, UsageError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.hud import HudText
-from rtseg.realtime.log import set_up_logging
 from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.palette import load_palette, select_classes
 from rtseg.realtime.pipeline import Pipeline
@@ -45,7 +44,7 @@ from rtseg.realtime.sinks.segments import segment_options
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
-from rtseg.realtime.sources.several import NamedSource, named_sources
+from rtseg.realtime.sources.several import NamedSource
 from rtseg.realtime.throttle import FlowOptions
 from rtseg.realtime.trace import Trace, TraceFile
 from rtseg.realtime.view import VIEWS, View, ViewOptions
@@ -65,17 +64,22 @@ HUD_S = 0.25
 _SIGNAL_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-def run_session(options: argparse.Namespace) -> int:
+def run_session(
+    options: argparse.Namespace, sources: Sequence[NamedSource], early: EarlyEngine
+) -> int:
     """Run what the arguments ask for and return the exit code.
+
+    Args:
+        options: as :mod:`rtseg.realtime.arguments` gives them; logging is set up.
+        sources: what they name, at least one.
+        early: gives the engine of a single source.
 
     Raises:
         RealtimeError: the source or an output failed, or an option makes no sense.
         EngineError: the engine failed.
     """
-    set_up_logging(options.log_format, quiet=options.quiet, verbose=options.verbose)
     with Signals() as signals:
         # What cannot be meant comes before anything else.
-        sources = named_sources(options.source)
         if len(sources) > 1:
             from rtseg.realtime.several import run_several
 
@@ -91,9 +95,8 @@ def run_session(options: argparse.Namespace) -> int:
         with (
             metrics_server(options, {sources[0].name: profiler}, outputs),
             Service({sources[0].name: profiler}, lambda: signals.code is not None) as service,
-            EarlyEngine(options, sources[0].spec) as early,
             unopened as source,
-            early.take(source.info) as engine,
+            _take(early, source.info, texts) as engine,
         ):
             view = view_options(options, engine, texts)
             controls = Controls(view, switchable_views(view, texts))
@@ -126,6 +129,13 @@ def run_session(options: argparse.Namespace) -> int:
                 signals.pipeline = pipeline
                 run = _Run(options, source, engine, renderer, controls, pipeline, signals, sinks)
                 return run.run()
+
+
+def _take(early: EarlyEngine, info: SourceInfo, texts: Sequence[str]) -> Engine:
+    """Return the engine; meanwhile get ready what the first picture needs."""
+    if any(parse_sink(text).kind != "null" for text in texts):
+        import cv2  # noqa: F401  a tenth of a second, which the renderer would wait for
+    return early.take(info)
 
 
 class Stoppable(Protocol):

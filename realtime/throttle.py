@@ -28,7 +28,7 @@ class FlowOptions:
     max_fps: float | None = None
     stride: int = 1
     max_frames: int | None = None
-    warmup: int = 3
+    warmup: int = 2
 
     def __post_init__(self) -> None:
         if self.drop_policy not in (None, "latest", "block"):

@@ -78,6 +78,7 @@ def modules_after(code: str) -> set[str]:
     [
         "import rtseg.realtime",
         "import rtseg.engines",
+        "import rtseg.realtime.early\nimport sys\nassert 'numpy' not in sys.modules",
         "import rtseg.models",
         "import rtseg.calibration",
         "from rtseg.realtime.cli import main\nassert main(['--help']) == 0",

@@ -43,6 +43,11 @@ def test_only_a_files_engine_is_early(source):
     assert not can_be_early(options(), parse_source(source))
 
 
+def test_the_engine_of_several_sources_is_not_early():
+    with EarlyEngine(options(), None) as early:
+        assert early._thread is None
+
+
 @pytest.mark.parametrize("words", [(), ("--quality", "auto")], ids=["early", "late"])
 def test_the_engine_that_is_taken_stays_open(words, tmp_path):
     with EarlyEngine(options(*words), spec(tmp_path)) as early:
@@ -60,7 +65,7 @@ def test_what_nobody_takes_is_closed(tmp_path, monkeypatch):
         def close(self):
             closed.append(self)
 
-    monkeypatch.setattr("rtseg.realtime.early.open_asked", lambda options, info: Fake())
+    monkeypatch.setattr("rtseg.realtime.quality.open_asked", lambda options, info: Fake())
     with pytest.raises(OSError, match="the source"), EarlyEngine(options(), spec(tmp_path)):
         raise OSError("the source cannot be opened")
     assert len(closed) == 1

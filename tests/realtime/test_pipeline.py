@@ -66,7 +66,8 @@ def test_a_live_source_shows_the_newest_frame_and_counts_the_others() -> None:
     """60 frames/s into an engine of 20: each frame taken is the newest of that moment."""
     sink = ListSink()
     engine = BrightnessEngine(infer_s=0.05, requests=4)
-    pipeline = run(GraySource(120, fps=60, live=True), engine, sink)
+    flow = FlowOptions(warmup=0)
+    pipeline = run(GraySource(120, fps=60, live=True), engine, sink, flow=flow)
     profiler = pipeline.profiler
     indexes = [item.frame.index for item in sink.items]
     assert indexes == sorted(set(indexes))
@@ -117,9 +118,10 @@ def test_max_frames_stride_and_rate_leave_frames_out_by_reason() -> None:
 
 
 def test_warm_up_runs_are_not_in_the_statistics() -> None:
-    engine = BrightnessEngine()
+    engine = BrightnessEngine(requests=3)
     pipeline = run(GraySource(4), engine, ListSink(), flow=FlowOptions(warmup=5))
     assert engine.runs == 9
+    assert engine.most_in_flight == 3, "all lanes are warmed up, and no more is asked for"
     assert pipeline.profiler.warmup_runs == 5
     assert pipeline.profiler.stages()["infer"].n == 4
 
