@@ -156,7 +156,8 @@ class TrainConfig:
         freeze: layers that stay as they are, by the first part of their names
             (``block0`` means ``block0_dw``, ``block0_project``, …).
         ema: decay of the averaged weights.
-        imagenet: whether the encoder starts from ImageNet weights.
+        imagenet: whether the encoder starts from ImageNet weights, for the networks on
+            EfficientNet-Lite0 and B0 (the latter: Lite0's, without squeeze-excite).
         seed: of everything random.
         validation: data set judged on the way; None for none.
         validation_images: how many of it, evenly spread.

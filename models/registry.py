@@ -30,8 +30,9 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 DEFAULT = "espnet-lite"
 
-#: Networks whose encoder starts from the EfficientNet-Lite0 ImageNet weights.
-LITE0_NETWORKS = frozenset({"espnet-lite"})
+#: Networks whose encoder starts from the EfficientNet-Lite0 ImageNet weights. The convolutions of
+#: B0 have the same shapes as those of Lite0; its squeeze-excite starts at random.
+LITE0_NETWORKS = frozenset({"espnet-lite", "espnet-s0", "espnet-base-s0"})
 
 
 def builder(name: str) -> Callable[..., keras.Model]:

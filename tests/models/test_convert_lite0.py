@@ -11,6 +11,7 @@ import pytest
 
 from rtseg.models import convert_lite0
 from rtseg.models.errors import ModelError
+from rtseg.models.registry import LITE0_NETWORKS, build
 from rtseg.models.torch_file import read_torch_file
 
 keras = pytest.importorskip("keras", reason="needs the extra 'train'")
@@ -70,6 +71,23 @@ def test_features_equal_the_torch_original() -> None:
         expected = torch_features(state, x)
     for ours, theirs in zip(model.predict(x, verbose=0), expected, strict=True):
         assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("network", sorted(LITE0_NETWORKS))
+def test_networks_that_start_from_it_have_its_layers(network: str) -> None:
+    from rtseg.models.lite0 import lite0_encoder
+
+    entry = keras.Input((64, 64, 3))
+    lite0 = keras.Model(entry, list(lite0_encoder(entry).values()))
+    weights = {
+        f"{layer.name}/{index}": array
+        for layer in lite0.layers
+        for index, array in enumerate(layer.get_weights())
+    }
+    model = build(network, 64, 64)
+    assert convert_lite0.load_imagenet(model, weights) == 1 + 1 + 16 * 6 - 2
+    for name in ("stem", "block7_dw", "block15_project"):
+        assert np.array_equal(model.get_layer(name).get_weights()[0], weights[f"{name}/0"])
 
 
 def test_the_file_is_read_without_torch_as_with_it() -> None:
