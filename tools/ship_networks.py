@@ -28,7 +28,7 @@ MOST_MIB = 25.0
 SIZES = {"fast": (384, 384), "balanced": (512, 512), "best": (640, 640)}
 CALIBRATION = ("cityscapes-512x256", "cityscapes-2048x1024", "unlabelled-1024x512")
 VALIDATION = "cityscapes-512x256"
-KEEP = "stem,block0_dw"
+KEEP = "block0_dw"
 
 
 @dataclass(frozen=True)
