@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
-from rtseg.realtime import session
+from rtseg.realtime import asked, session
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.errors import RealtimeError, UsageError
@@ -28,6 +28,7 @@ from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.refiners import build_refiner, check_refine_options
 from rtseg.realtime.report import RunReport, StreamReport, build_report
 from rtseg.realtime.service import Service
+from rtseg.realtime.signals import Signals
 from rtseg.realtime.sinks.jsonl import JsonlFile, JsonlSink
 from rtseg.realtime.sinks.resolve import SinkOptions, open_label_sink, open_sink, parse_sink
 from rtseg.realtime.sinks.sink import Sink
@@ -41,7 +42,7 @@ _log = logging.getLogger("rtseg.realtime")
 
 
 def run_several(
-    options: argparse.Namespace, sources: Sequence[NamedSource], signals: session.Signals
+    options: argparse.Namespace, sources: Sequence[NamedSource], signals: Signals
 ) -> int:
     """Run several sources through one engine and return the exit code.
 
@@ -50,10 +51,10 @@ def run_several(
             makes no sense.
         EngineError: the engine failed.
     """
-    flow = session.flow_options(options)
-    session.check_measure_options(options)
+    flow = asked.flow_options(options)
+    asked.check_measure_options(options)
     check_refine_options(options)
-    shared, own = split_outputs(session.sink_texts(options), options.layout)
+    shared, own = split_outputs(asked.sink_texts(options), options.layout)
     if options.labels_out and Path(options.labels_out).suffix:
         raise UsageError(
             "--labels-out of several sources is a directory. "
@@ -64,17 +65,17 @@ def run_several(
             "--keyframes follows the motion from one frame to the next, which are here of "
             f"different sources. Allowed: with one source. Received: {len(sources)} sources"
         )
-    source_options = session.source_options(options)
+    source_options = asked.source_options(options)
     total = Profiler()
     total.warmup_runs = flow.warmup
     profilers = {source.name: Profiler(total=total) for source in sources}
     with contextlib.ExitStack() as stack:
         outputs: list[Sink] = []
-        stack.enter_context(session.metrics_server(options, profilers, outputs))
+        stack.enter_context(asked.metrics_server(options, profilers, outputs))
         service = stack.enter_context(Service(profilers, lambda: signals.code is not None))
-        engine = stack.enter_context(session.open_engine(options, _together(sources)))
-        view = session.view_options(options, engine, shared)
-        controls = Controls(view, session.switchable_views(view, [*shared, *own]))
+        engine = stack.enter_context(asked.open_engine(options, _together(sources)))
+        view = asked.view_options(options, engine, shared)
+        controls = Controls(view, asked.switchable_views(view, [*shared, *own]))
         service.paused = lambda: controls.paused
         classes = load_palette(options.palette, engine.spec.classes)
         total.history = session.history_for(options, classes)
@@ -82,9 +83,9 @@ def run_several(
         token = web_token(options.web_token)
         web = WebOptions(token=token, profiler=total, classes=classes, streams=health)
         texts = [*shared, *own]
-        session.refuse_output_clashes(options, texts, sources)
-        wanted = session.sink_options(options, texts, controls, web)
-        trace = stack.enter_context(contextlib.closing(session.open_trace(options)))
+        asked.refuse_output_clashes(options, texts, sources)
+        wanted = asked.sink_options(options, texts, controls, web)
+        trace = stack.enter_context(contextlib.closing(asked.open_trace(options)))
         lines = None
         if options.jsonl:
             lines = JsonlFile(Path(options.jsonl), overwrite=options.overwrite)
@@ -220,7 +221,7 @@ class _Run:
         renderers: Sequence[Renderer],
         engine: Engine,
         controls: Controls,
-        signals: session.Signals,
+        signals: Signals,
     ) -> None:
         self._options = options
         self._loop = loop
