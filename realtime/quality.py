@@ -33,7 +33,7 @@ ROOM = 0.85
 DEFAULT_FPS = 30.0
 """Asked for where a source names no frame rate."""
 
-REST_CPU_MS_PER_MEGAPIXEL = 12.6
+REST_CPU_MS_PER_MEGAPIXEL = 14.4
 """Decode, scaling, blending and encoding, CPU time a frame for each million pixels of it:
 ``benchmarks/floor.py`` on the machine of the quality table."""
 
