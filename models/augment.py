@@ -196,6 +196,27 @@ def mix_views(
     return mixed
 
 
+def join_views(parts: Sequence[tuple[U8, U8, U8 | None]]) -> tuple[U8, U8, U8 | None]:
+    """Put four views of one side S together into one of side 2 S, row by row.
+
+    Args:
+        parts: image (S, S, 3), label (S, S), probabilities (C, S / 4, S / 4) or None, of the
+            upper left, upper right, lower left and lower right quarter.
+
+    Returns:
+        Image, label and probabilities; those are 0 where a part has none, and None where
+        no part has any.
+    """
+    images, labels, softs = zip(*parts, strict=True)
+    given = next((soft for soft in softs if soft is not None), None)
+    joined = None
+    if given is not None:
+        planes = [np.zeros_like(given) if soft is None else soft for soft in softs]
+        joined = np.block([planes[:2], planes[2:]])
+    image = np.vstack([np.hstack(images[:2]), np.hstack(images[2:])])
+    return image, np.block([list(labels[:2]), list(labels[2:])]), joined
+
+
 def soft_view(soft: U8, place: tuple[float, float, float, float, bool], side: int) -> U8:
     """Cut the view ``place`` (of `geometry`) out of probabilities (C, h, w), uint8.
 

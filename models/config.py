@@ -76,6 +76,9 @@ class AugmentConfig:
         noise: probability of sensor noise (sigma 2 to 8 of 255).
         mix: probability that a view has a rectangle of another view of its batch put
             into it, label and all (CutMix).
+        mosaic: probability that a view is four small ones of half its side, drawn at
+            `mosaic_scale`: there even a small image is as sharp as the network's input.
+        mosaic_scale: smallest and largest scale of those.
     """
 
     scale: tuple[float, float] = (0.7, 1.6)
@@ -88,10 +91,13 @@ class AugmentConfig:
     jpeg: float = 0.12
     noise: float = 0.08
     mix: float = 0.0
+    mosaic: float = 0.0
+    mosaic_scale: tuple[float, float] = (0.4, 0.7)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mix <= 1:
-            raise refuse(f"mix {self.mix}", "allowed: 0 to 1")
+        for name in ("mix", "mosaic"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise refuse(f"{name} {getattr(self, name)}", "allowed: 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -307,8 +313,9 @@ def config_from_json(text: str, where: str = "configuration") -> TrainConfig:
             fields["loss"] = _build(LossConfig, fields["loss"], where)
         if "augment" in fields:
             augment = fields["augment"]
-            if isinstance(augment, dict) and isinstance(augment.get("scale"), list):
-                augment = {**augment, "scale": tuple(augment["scale"])}
+            if isinstance(augment, dict):
+                lists = {k: tuple(v) for k, v in augment.items() if isinstance(v, list)}
+                augment = {**augment, **lists}
             fields["augment"] = _build(AugmentConfig, augment, where)
     return _build(TrainConfig, fields, where)
 

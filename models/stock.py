@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.camvid import find_camvid, read_camvid_label, to_cityscapes_table
 from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_label
 from rtseg.engines.labels import CITYSCAPES
-from rtseg.models.augment import U8, draw_view, mix_views
+from rtseg.models.augment import U8, draw_view, join_views, mix_views
 from rtseg.models.config import AugmentConfig, SourceConfig
 from rtseg.models.errors import ModelError
 
@@ -226,9 +226,26 @@ def draw_sample(
     """Draw training view ``number``: the same for the same arguments, always.
 
     With probability ``rare`` it is cut around a pixel of a class drawn by its rarity
-    (rare class sampling of DAFormer, Hoyer et al. 2022, within each source).
+    (rare class sampling of DAFormer, Hoyer et al. 2022, within each source); with
+    probability ``config.mosaic`` it is put together from four such views of half the side
+    (mosaic of YOLOv4, Bochkovskiy et al. 2020).
     """
     rng = np.random.default_rng((seed, number))
+    if config.mosaic and rng.random() < config.mosaic:
+        small = replace(config, scale=config.mosaic_scale)
+        parts = [_draw_one(stock, rng, small, nominal, crop // 2, rare) for _ in range(4)]
+        return join_views(parts)
+    return _draw_one(stock, rng, config, nominal, crop, rare)
+
+
+def _draw_one(
+    stock: Stock,
+    rng: np.random.Generator,
+    config: AugmentConfig,
+    nominal: int,
+    crop: int,
+    rare: float,
+) -> tuple[U8, U8, U8 | None]:
     place = int(rng.choice(len(stock.items), p=stock.shares))
     source = stock.items[place]
     item, focus = source[int(rng.integers(len(source)))], None

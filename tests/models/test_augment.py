@@ -9,6 +9,7 @@ from rtseg.models.augment import (
     degrade,
     draw_view,
     geometry,
+    join_views,
     mix_views,
     view_matrix,
 )
@@ -113,3 +114,25 @@ def test_views_are_not_mixed_with_themselves_or_without_a_share() -> None:
     rng = np.random.default_rng(0)
     assert mix_views([view], rng, 1.0)[0] is view
     assert all(one is view for one in mix_views([view, view, view], rng, 0.0))
+
+
+@settings(max_examples=20, deadline=None)
+@given(taught=st.lists(st.booleans(), min_size=4, max_size=4))
+def test_joined_views_keep_image_label_and_teacher_together(taught: list[bool]) -> None:
+    views = [
+        (
+            np.full((32, 32, 3), number, np.uint8),
+            np.full((32, 32), number, np.uint8),
+            np.full((19, 8, 8), number + 1, np.uint8) if taught[number] else None,
+        )
+        for number in range(4)
+    ]
+    image, label, soft = join_views(views)
+    assert np.array_equal(label, np.repeat(np.repeat([[0, 1], [2, 3]], 32, 0), 32, 1))
+    assert np.array_equal(image, np.repeat(label[..., None], 3, 2))
+    if not any(taught):
+        assert soft is None
+        return
+    expected = np.where(taught, np.arange(1, 5), 0)[label[::4, ::4]]
+    assert soft is not None
+    assert np.array_equal(soft, np.broadcast_to(expected, (19, 16, 16)))

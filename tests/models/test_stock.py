@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtseg.calibration.errors import CalibrationError
-from rtseg.engines.labels import CITYSCAPES
+from rtseg.engines.labels import CITYSCAPES, VOID_ID
 from rtseg.models.augment import draw_view, geometry
 from rtseg.models.config import AugmentConfig, SourceConfig
 from rtseg.models.errors import ModelError
@@ -70,14 +70,33 @@ def test_a_view_depends_on_its_number_alone(tmp_path: Path) -> None:
     assert not np.array_equal(first[0], other[0])
 
 
+def test_a_mosaic_holds_four_small_views(tmp_path: Path) -> None:
+    """At a scale where a frame just fills a quarter, all of every quarter is labelled."""
+    stock = make_stock(tmp_path)
+    whole = AugmentConfig(aspect=1.0, scale=(0.25, 0.25))
+    mosaic = AugmentConfig(aspect=1.0, mosaic=1.0, mosaic_scale=(0.25, 0.25))
+    _, alone, _ = draw_sample(stock, 3, 0, whole, 128, 64)
+    assert (alone == VOID_ID).mean() == pytest.approx(0.75, abs=0.1)
+    image, label, _ = draw_sample(stock, 3, 0, mosaic, 128, 64)
+    assert image.shape == (64, 64, 3)
+    assert label.shape == (64, 64)
+    assert (label == VOID_ID).mean() < 0.2
+    quarters = [image[y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32)]
+    assert not any(np.array_equal(quarters[0], other) for other in quarters[1:])
+
+
 def test_shares_are_drawn(tmp_path: Path) -> None:
     stock = make_stock(tmp_path)
     assert stock.shares.tolist() == [0.75, 0.25]
     assert stock.frequencies.sum() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("mix", "workers"), [(0.0, 1), (1.0, 1), (1.0, 3)])
-def test_the_loader_resumes_in_the_same_place(tmp_path: Path, mix: float, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("mix", "mosaic", "workers"), [(0.0, 0.0, 1), (1.0, 0.0, 1), (1.0, 0.0, 3), (0.5, 0.5, 3)]
+)
+def test_the_loader_resumes_in_the_same_place(
+    tmp_path: Path, mix: float, mosaic: float, workers: int
+) -> None:
     """With any number of workers at that."""
     stock = make_stock(tmp_path)
 
@@ -86,7 +105,7 @@ def test_the_loader_resumes_in_the_same_place(tmp_path: Path, mix: float, worker
     ) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
         with BatchLoader(
             stock,
-            AugmentConfig(mix=mix),
+            AugmentConfig(mix=mix, mosaic=mosaic),
             seed=1,
             nominal=128,
             size=lambda: (2, 64),
