@@ -4,7 +4,8 @@ A plan (``benchmarks/plans/*.json``) names a configuration and, for each row, wh
 Every row is a run of ``rt-seg-model train`` judged by ``rt-seg-model evaluate``; a row that has
 been judged is not run again, and one that was interrupted goes on, so a plan can be stopped at
 any time. With ``"networks": true`` the rows are networks under one configuration, and their
-size, multiply-accumulates and latency on this machine stand beside the accuracy.
+size, multiply-accumulates and latency on this machine stand beside the accuracy: the CPU
+engine in FP32 at 512x512, all networks in turn, whenever the table is printed.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def train_row(
 
 
 def cost(network: str, folder: Path) -> dict[str, Any]:
-    """Return parameters, multiply-accumulates and the median latency at `BENCH_SIZE`."""
+    """Export a trained network at `BENCH_SIZE`; return parameters and multiply-accumulates."""
     [counted] = ask([command("rt-seg-model"), "summary", network, "--size", BENCH_SIZE, "--json"])
     onnx = folder / f"{network}.onnx"
     weights = str(folder / "run" / "average.weights.h5")
@@ -98,30 +99,46 @@ def cost(network: str, folder: Path) -> dict[str, Any]:
         ],
         folder / "log.txt",
     )
+    return {"parameters": counted["parameters"], "macs": counted["macs"]}
+
+
+def add_latency(results: Sequence[dict[str, Any]], out: Path) -> None:
+    """Add each network's latency, all measured in turn in one process."""
     benched = ask(
         [
-            *(command("rt-seg-engine"), "bench", str(onnx), "--backend", "openvino"),
-            *("--precision", "fp32", "--mode", "latency", "-n", "30", "--json"),
+            *(command("rt-seg-engine"), "bench", "--backend", "openvino", "--precision", "fp32"),
+            *("--mode", "latency", "-n", "10", "--warmup", "3", "--rounds", "5", "--json"),
+            *(str(out / r["name"] / f"{r['name']}.onnx") for r in results),
         ]
     )
-    return {
-        "parameters": counted["parameters"],
-        "macs": counted["macs"],
-        "latency_ms": benched["latency_ms"]["p50"],
-    }
+    engines = benched["engines"] if len(results) > 1 else [benched]
+    for result, engine in zip(results, engines, strict=True):
+        result["latency_ms"] = (
+            engine["rounds"]["latency_ms"]
+            if len(results) > 1
+            else {"median": engine["latency_ms"]["p50"]}
+        )
+
+
+def spread(values: dict[str, float]) -> str:
+    """Return the median, with the least and the most where there were several rounds."""
+    if "least" not in values:
+        return f"{values['median']:.1f}"
+    return f"{values['median']:.1f} ({values['least']:.1f}–{values['most']:.1f})"
 
 
 def table(results: Sequence[dict[str, Any]], networks: bool) -> str:
     """Return the results as a Markdown table."""
     if networks:
         lines = [
-            "| network | mIoU % | pixels % | parameters | GMAC | latency ms |",
-            "|---|---:|---:|---:|---:|---:|",
+            "| network | mIoU % | pixels % | parameters | GMAC | latency ms | minutes |",
+            "|---|---:|---:|---:|---:|---:|---:|",
         ]
         for r in results:
             lines.append(
                 f"| {r['name']} | {100 * r['miou']:.2f} | {100 * r['pixel_accuracy']:.2f} | "
-                f"{r['parameters'] / 1e6:.2f} M | {r['macs'] / 1e9:.2f} | {r['latency_ms']:.1f} |"
+                f"{r['parameters'] / 1e6:.2f} M | {r['macs'] / 1e9:.2f} | "
+                f"{spread(r['latency_ms'])} | {r['seconds'] / 60:.1f} |"
             )
         return "\n".join(lines)
     base = next((r["miou"] for r in results if r["name"] == "base"), None)
@@ -170,8 +187,11 @@ def main() -> None:
         for row in plan["rows"]
         if (kept := options.out / f"{row['name']}.json").exists()
     ]
+    networks = bool(plan.get("networks"))
+    if networks and results:
+        add_latency(results, options.out)
     print(machine())
-    print(table(results, bool(plan.get("networks"))))
+    print(table(results, networks))
 
 
 if __name__ == "__main__":
