@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtseg.engines.spec import EngineSpec
-from rtseg.realtime.delivery import Delivery, Job, SinkWorker
+from rtseg.realtime.delivery import Delivery
 from rtseg.realtime.errors import RealtimeError, SinkError
 from rtseg.realtime.frame import Frame, Rendered, SourceInfo, now_ns
 from rtseg.realtime.mosaic import Planes, Tile, compose, layout
+from rtseg.realtime.outputs import Outputs
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkSummary
 from rtseg.realtime.sinks.stale import REMARK_S, stale_after_s, stale_text
@@ -59,7 +60,7 @@ class Grid(ABC):
 
     def __init__(self, names: Sequence[str], sinks: Sequence[Sink], spec: EngineSpec) -> None:
         self._spec = spec
-        self._sinks = tuple(sinks)
+        self._outputs = Outputs(sinks, self._output_failed)
         self.size, cells = layout(len(names))
         self.changed = threading.Condition()
         self.tiles = [
@@ -69,7 +70,6 @@ class Grid(ABC):
         self.profiler = Profiler()
         """Counts the grid's own pictures."""
         self.failure: BaseException | None = None
-        self._workers: list[SinkWorker] = []
         self._closing = False
         self._stopped = False
         self._index = 0
@@ -108,7 +108,7 @@ class Grid(ABC):
 
     def summaries(self) -> list[SinkSummary]:
         """Return what the outputs say of themselves."""
-        return [said for sink in self._sinks if (said := sink.summary()) is not None]
+        return self._outputs.summaries()
 
     @abstractmethod
     def take(self, tile: GridTile, item: Rendered) -> None:
@@ -129,9 +129,7 @@ class Grid(ABC):
 
     @property
     def _working(self) -> bool:
-        if self._stopped:
-            return False
-        return any(worker.failure is None for worker in self._workers) or not self._workers
+        return not self._stopped and self._outputs.working
 
     def _open_sinks(self, fps: Fraction) -> None:
         width, height = self.size
@@ -146,17 +144,9 @@ class Grid(ABC):
         )
         context = SinkContext(info, self._spec, width, height)
         policy: DropPolicy = "latest" if self.live else "block"
-        for sink in self._sinks:
-            worker = SinkWorker(sink, policy, SinkWorker.capacity(policy), self._output_failed)
-            self._workers.append(worker)
-            worker.start(context)
-        for worker in self._workers:
-            while not worker.wait_open(POLL_S) and not self._closing:
-                pass
-            if worker.failure is not None:
-                raise worker.failure
+        self._outputs.open(context, policy, lambda: self._closing)
 
-    def _output_failed(self, worker: SinkWorker, error: BaseException) -> None:
+    def _output_failed(self, error: BaseException) -> None:
         reason = getattr(error, "reason", "INTERNAL")
         with self.changed:
             if self.failure is None:
@@ -179,14 +169,13 @@ class Grid(ABC):
 
     def _finish(self) -> None:
         deadline_s = time.monotonic() + FINISH_S
-        for worker in self._workers:
-            worker.finish(None)
-        for worker in self._workers:
-            worker.thread.join(max(0.1, deadline_s - time.monotonic()))
-            if worker.thread.is_alive() and self.failure is None:
+        self._outputs.finish()
+        for thread in self._outputs.threads:
+            thread.join(max(0.1, deadline_s - time.monotonic()))
+            if thread.is_alive() and self.failure is None:
+                name = thread.name.removeprefix("rtseg-sink-")
                 self.failure = RealtimeError(
-                    f"{worker.sink.name} did not finish within {FINISH_S:.0f} s",
-                    reason="TIMEOUT",
+                    f"{name} did not finish within {FINISH_S:.0f} s", reason="TIMEOUT"
                 )
 
     def _put(self, parts: Sequence[Planes], pts_s: float, captured_ns: int) -> Delivery:
@@ -200,10 +189,7 @@ class Grid(ABC):
         self.profiler.frame_in(captured_ns)
         stages_ms = {"render": (now_ns() - begun_ns) / 1e6}
         item = Rendered(frame, _NO_LABELS, picture, stages_ms)
-        delivery = Delivery(item, len(self._workers), self.profiler)
-        for worker in self._workers:
-            worker.take(Job(delivery, item))
-        return delivery
+        return self._outputs.deliver(item, self.profiler)
 
 
 class GridTile(Sink):

@@ -17,12 +17,13 @@ from rtseg.engines.planes import PlanesEngine
 from rtseg.realtime.begun import Begun, planes_engine
 from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.frame import U8, Frame, now_ns
+from rtseg.realtime.outputs import POLL_S
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.refine import Refiner
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.slot import Closed, Slot
 from rtseg.realtime.sources.source import Source
-from rtseg.realtime.stream import POLL_S, Painter, Segmented, Stream
+from rtseg.realtime.stream import Painter, Segmented, Stream
 from rtseg.realtime.throttle import FlowOptions
 from rtseg.realtime.turns import Lane, Turns
 

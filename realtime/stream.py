@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rtseg.engines.engine import EngineTiming
 from rtseg.engines.spec import EngineSpec
 from rtseg.realtime.begun import Begun, PlanesPainter
-from rtseg.realtime.delivery import Delivery, Job, SinkWorker
 from rtseg.realtime.frame import U8, Frame, Rendered, SourceInfo, now_ns
+from rtseg.realtime.outputs import Outputs
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.refine import Refiner, Seen
 from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkSummary
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from rtseg.realtime.controls import Controls
 
 _log = logging.getLogger("rtseg.realtime")
-
-POLL_S = 0.05
-"""How often a wait looks whether the loop is to stop."""
 
 
 class Painter(Protocol):
@@ -97,9 +94,8 @@ class Stream:
         refiner: Refiner | None = None,
         name: str | None = None,
     ) -> None:
-        if not sinks:
-            raise ValueError("a pipeline needs at least one sink. Received: none")
-        self._wants_picture = any(sink.wants_picture for sink in sinks)
+        self._outputs = Outputs(sinks, self._output_failed)
+        self._wants_picture = self._outputs.wants_picture
         if self._wants_picture and painter is None:
             raise ValueError("a sink wants pictures, so the pipeline needs a painter")
         self.name = name
@@ -113,10 +109,8 @@ class Stream:
         source.observer = self.profiler
         self._painter = painter
         self._refiner = refiner
-        self._sinks = tuple(sinks)
         self._flow = flow or FlowOptions()
         self._controls = controls
-        self._workers: list[SinkWorker] = []
         self._segmented: Slot[Segmented] = Slot(1)
         self._threads: list[threading.Thread] = []
         self._pace = False
@@ -175,7 +169,7 @@ class Stream:
 
     def summaries(self) -> list[SinkSummary]:
         """Return what the outputs say of themselves."""
-        return [said for sink in self._sinks if (said := sink.summary()) is not None]
+        return self._outputs.summaries()
 
     @property
     def alive(self) -> bool:
@@ -185,7 +179,7 @@ class Stream:
     def threads(self) -> list[threading.Thread]:
         """Return the threads that were started so far."""
         with self._lock:
-            return list(self._threads)
+            return [*self._threads, *self._outputs.threads]
 
     @property
     def failed(self) -> bool:
@@ -213,7 +207,7 @@ class Stream:
         """Throw away what is under way, as the engine is gone; the outputs finish."""
         self.stop()
         self._segmented.close()
-        self._end_outputs()
+        self._outputs.finish()
 
     # -- threads ----------------------------------------------------------------------
 
@@ -262,7 +256,7 @@ class Stream:
             self._fail(error)
         if self.lane is None:
             turns.excused()
-            self._end_outputs()
+            self._outputs.finish()
         return self.lane is not None
 
     def _open(
@@ -274,11 +268,15 @@ class Stream:
         self.info = info
         policy = self._flow.policy(info.live)
         in_flight = 1 if policy == "latest" else max(2, requests)
-        self._pace = not info.live and any(sink.presents for sink in self._sinks)
+        self._pace = not info.live and self._outputs.presents
         if self._refiner is not None:
             waits = policy == "block" and not info.live and not self._pace
             self._refiner.open(may_wait=waits)
-        if not self._open_sinks(info, spec, stop_asked):
+        width, height = info.width, info.height
+        if self._painter is not None:
+            width, height = self._painter.output_size(width, height)
+        context = SinkContext(info, spec, width, height)
+        if not self._outputs.open(context, policy, lambda: stop_asked() or self._stopping.is_set()):
             return
         self._segmented = Slot(in_flight)
         slot: Slot[Frame] = Slot(
@@ -287,42 +285,14 @@ class Stream:
         self._turns, self.lane = turns, Lane(slot, policy, in_flight)
         turns.join(self.lane)
 
-    def _open_sinks(
-        self, info: SourceInfo, spec: EngineSpec, stop_asked: Callable[[], bool]
-    ) -> bool:
-        width, height = info.width, info.height
-        if self._painter is not None:
-            width, height = self._painter.output_size(width, height)
-        context = SinkContext(info, spec, width, height)
-        policy = self._flow.policy(info.live)
-        for sink in self._sinks:
-            capacity = SinkWorker.capacity(policy)
-            worker = SinkWorker(sink, policy, capacity, self._output_failed)
-            self._workers.append(worker)
-            worker.start(context)
-            with self._lock:
-                self._threads.append(worker.thread)
-        for worker in self._workers:
-            while not worker.wait_open(POLL_S):
-                if stop_asked() or self._stopping.is_set():
-                    return False
-        for worker in self._workers:
-            if worker.failure is not None:
-                raise worker.failure
-        return True
-
-    def _end_outputs(self) -> None:
-        for worker in self._workers:
-            worker.finish(None)
-
-    def _output_failed(self, worker: SinkWorker, error: BaseException) -> None:
+    def _output_failed(self, error: BaseException) -> None:
         if self.lane is None:  # while opening: nothing was written yet, so nothing begins
             return
         with self._lock:
             first = self.failure is None
             if first:
                 self.failure = error
-        if all(other.failure is not None for other in self._workers):
+        if not self._outputs.working:
             self.broke(error)
         else:
             reason = getattr(error, "reason", "INTERNAL")
@@ -349,8 +319,7 @@ class Stream:
                 begun_ns = frame.captured_ns - int(frame.decode_ms * 1e6)
                 trace.span("decode", begun_ns, frame.captured_ns, frame.index)
                 if frame.packets:
-                    for sink in self._sinks:
-                        sink.hear(frame.packets)
+                    self._outputs.hear(frame.packets)
                 if carried:
                     frame = dataclasses.replace(frame, packets=carried + frame.packets)
                     carried = ()
@@ -414,8 +383,7 @@ class Stream:
             self.broke(error)
         finally:
             trailing = None if self._stopping.is_set() else self._trailing
-            for worker in self._workers:
-                worker.finish(trailing)
+            self._outputs.finish(trailing)
 
     def _take(self, item: Segmented) -> None:
         stages_ms = {"decode": item.frame.decode_ms, "preprocess": item.preprocess_ms}
@@ -447,10 +415,8 @@ class Stream:
             stages_ms["render"] = (end_ns - start_ns) / 1e6
             trace.span("render", start_ns, end_ns, index)
         rendered = Rendered(seen.frame, seen.labels, picture, stages_ms)
-        delivery = Delivery(rendered, len(self._workers), self.profiler)
         put_ns = now_ns()
-        for worker in self._workers:
-            worker.take(Job(delivery, rendered))
+        self._outputs.deliver(rendered, self.profiler)
         trace.span("wait for outputs", put_ns, now_ns(), index)
 
     def _like_first(self, frame: Frame) -> Frame:
