@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.cityscapes import Sample, read_instances
 from rtseg.calibration.instances import InstanceStats
-from rtseg.calibration.metrics import Scores, category_iou, confusion_matrix
-from rtseg.engines.labels import ClassTable
+from rtseg.calibration.metrics import Scores, category_iou, confusion_matrix, scores
+from rtseg.engines.labels import VOID_ID, ClassTable
+from rtseg.models.augment import boundary_pixels
 
 U8 = NDArray[np.uint8]
 
@@ -49,6 +50,43 @@ class InstanceJudge:
         return self._stats.category_iou(self._matrix)
 
 
+class OutlineJudge:
+    """Scores near the outlines of things and away from them, apart.
+
+    The band around outlines is the trimap of Kohli et al. 2009: it tells whether a network
+    mistakes things or only draws them loosely.
+
+    Args:
+        table: the classes.
+        reach_px: how near is near, in pixels of the label.
+    """
+
+    def __init__(self, table: ClassTable, reach_px: int) -> None:
+        self.reach_px = reach_px
+        self._near = np.zeros((len(table), len(table)), np.int64)
+        self._away = self._near.copy()
+
+    def __call__(self, sample: Sample, label: U8, guess: U8) -> None:
+        """Add one image."""
+        near = boundary_pixels(label[None], self.reach_px)[0]
+        for matrix, there in ((self._near, near), (self._away, ~near)):
+            matrix += confusion_matrix(np.where(there, label, VOID_ID), guess, len(matrix))
+
+    @property
+    def near_share(self) -> float:
+        """Which part of the judged pixels is near an outline; NaN of nothing."""
+        near, away = int(self._near.sum()), int(self._away.sum())
+        return near / (near + away) if near + away else float("nan")
+
+    def near(self) -> Scores:
+        """Scores of the pixels near an outline."""
+        return scores(self._near)
+
+    def away(self) -> Scores:
+        """Scores of the others."""
+        return scores(self._away)
+
+
 def mean_of(values: Any) -> float:
     """Mean of what is not NaN; NaN of nothing."""
     array = np.asarray(list(values), np.float64)
@@ -83,8 +121,25 @@ def details_text(table: ClassTable, result: Scores, instances: InstanceJudge) ->
     return "\n".join(lines)
 
 
+def outline_text(outline: OutlineJudge) -> str:
+    """Scores near outlines and away from them as lines for people."""
+    lines = ["", f"{'':<24}   mIoU  pixels"]
+    for name, part in (
+        (f"within {outline.reach_px} px of an outline", outline.near()),
+        ("elsewhere", outline.away()),
+    ):
+        lines.append(f"{name:<24}  {100 * part.mean_iou:5.2f}   {100 * part.pixel_accuracy:5.2f}")
+    lines.append(f"{100 * outline.near_share:.1f} % of the pixels are near an outline")
+    return "\n".join(lines)
+
+
 def as_json(
-    table: ClassTable, result: Scores, instances: InstanceJudge, *, images: int
+    table: ClassTable,
+    result: Scores,
+    instances: InstanceJudge,
+    *,
+    images: int,
+    outline: OutlineJudge | None = None,
 ) -> dict[str, Any]:
     """Everything as one object for programs; None where there was nothing to judge."""
 
@@ -116,4 +171,11 @@ def as_json(
             "category_iiou": {name: number(iou) for name, iou in of_category.items()},
             "mean_category_iiou": number(mean_of(of_category.values())),
         }
+    if outline is not None:
+        found["outline"] = {"reach_px": outline.reach_px, "near_share": number(outline.near_share)}
+        for name, part in (("near", outline.near()), ("away", outline.away())):
+            found["outline"][name] = {
+                "mean_iou": number(part.mean_iou),
+                "pixel_accuracy": number(part.pixel_accuracy),
+            }
     return found

@@ -45,6 +45,12 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write predictions beside labels as PNG, and one page with all of them",
     )
+    evaluate.add_argument(
+        "--outline",
+        type=count,
+        metavar="PX",
+        help="also judge the pixels within PX label pixels of an outline, and the others, apart",
+    )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
 
     consistency = commands.add_parser(
@@ -79,7 +85,13 @@ def evaluate(options: argparse.Namespace) -> None:
     from rtseg.calibration.camvid import CAMVID
     from rtseg.engines.labels import CITYSCAPES
     from rtseg.models.evaluate import as_text, find_data, judge
-    from rtseg.models.evaluation import InstanceJudge, as_json, details_text
+    from rtseg.models.evaluation import (
+        InstanceJudge,
+        OutlineJudge,
+        as_json,
+        details_text,
+        outline_text,
+    )
     from rtseg.models.gallery import Gallery
 
     samples = find_data(options.data, options.split, options.kind)[: options.limit]
@@ -92,9 +104,13 @@ def evaluate(options: argparse.Namespace) -> None:
     observe: list[Callable[[Sample, U8, U8], None]] = []
     if options.kind == "cityscapes":
         observe.append(instances)
+    classes = CAMVID if options.kind == "camvid" else CITYSCAPES
+    outline = OutlineJudge(classes, options.outline) if options.outline else None
+    if outline:
+        observe.append(outline)
     gallery = None
     if options.gallery:
-        gallery = Gallery(options.gallery, CAMVID if options.kind == "camvid" else CITYSCAPES)
+        gallery = Gallery(options.gallery, classes)
         observe.append(gallery)
     with _predictor(options) as predict:
         table, result = judge(predict, samples, options.kind, progress=progress, observe=observe)
@@ -102,12 +118,15 @@ def evaluate(options: argparse.Namespace) -> None:
         title = f"{options.model.name} on {options.data.resolve().name}, {options.split}"
         page = gallery.finish(title, result)
     if options.json:
-        print(json.dumps(as_json(table, result, instances, images=len(samples))))
+        found = as_json(table, result, instances, images=len(samples), outline=outline)
+        print(json.dumps(found))
         return
     print(as_text(table, result))
     details = details_text(table, result, instances)
     if details:
         print(details)
+    if outline:
+        print(outline_text(outline))
     print(f"{len(samples)} images")
     if gallery:
         print(page)

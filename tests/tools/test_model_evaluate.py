@@ -53,6 +53,22 @@ def test_categories_and_instances_are_reported(
     assert "car" in found["instances"]["class_iiou"]
 
 
+def test_outlines_are_judged_apart(
+    network: str, city: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", network, "--data", str(city), "--outline", "3"]
+    assert main(arguments) == 0
+    assert "within 3 px of an outline" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    outline = found["outline"]
+    share, near, away = outline["near_share"], outline["near"], outline["away"]
+    together = share * near["pixel_accuracy"] + (1 - share) * away["pixel_accuracy"]
+    assert outline["reach_px"] == 3
+    assert 0 < share < 1
+    assert together == pytest.approx(found["pixel_accuracy"])
+
+
 def test_a_clip_that_stands_still_is_consistent(
     network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
