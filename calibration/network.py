@@ -16,8 +16,15 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.adapt import adapt_onnx
+from rtseg.engines.deployable import drop_unused
 from rtseg.engines.errors import EngineError
-from rtseg.engines.onnxfile import file_sha256, is_quantised, load_onnx
+from rtseg.engines.onnxfile import (
+    constants_to_initializers,
+    file_sha256,
+    is_quantised,
+    load_onnx,
+    name_nodes,
+)
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 
 OPSET = 19
@@ -174,32 +181,13 @@ def _normalise(model: Any) -> Any:
     del model.metadata_props[:]
     for key, value in metadata:
         model.metadata_props.add(key=key, value=value)
-    _constants_to_initializers(model)
+    constants_to_initializers(model)
     _drop_identities(model)
     _fold_batch_norms(model)
-    _name_nodes(model)
-    _drop_unused(model)
+    name_nodes(model)
+    drop_unused(model)
     del model.graph.value_info[:]
     return model
-
-
-def _constants_to_initializers(model: Any) -> None:
-    from onnx import helper, numpy_helper
-
-    graph = model.graph
-    for node in [n for n in graph.node if n.op_type == "Constant"]:
-        attribute = node.attribute[0]
-        value = helper.get_attribute_value(attribute)
-        if attribute.name == "value":
-            array = numpy_helper.to_array(value)
-        elif attribute.name in ("value_float", "value_floats"):
-            array = np.asarray(value, np.float32)
-        elif attribute.name in ("value_int", "value_ints"):
-            array = np.asarray(value, np.int64)
-        else:
-            continue
-        graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
-        graph.node.remove(node)
 
 
 def _drop_identities(model: Any) -> None:
@@ -252,25 +240,6 @@ def _fold_batch_norms(model: Any) -> None:
             conv.input[position] = name
         conv.output[0] = norm.output[0]
         graph.node.remove(norm)
-
-
-def _name_nodes(model: Any) -> None:
-    """Give every node a name of its own."""
-    taken: set[str] = set()
-    for node in model.graph.node:
-        name = node.name or f"{node.op_type}_{node.output[0]}"
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        node.name = name
-
-
-def _drop_unused(model: Any) -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    used |= {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:

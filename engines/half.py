@@ -81,8 +81,8 @@ def half_types(model: Any, network: str = "the network") -> HalfModel:
     _refuse(model, network)
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    _constants_to_initializers(result)
-    _name_nodes(result)
+    onnxfile.constants_to_initializers(result)
+    onnxfile.name_nodes(result)
     _raise_weight_scales(result)
     graph = _Graph(result)
     half, kept = graph.choose()
@@ -294,32 +294,3 @@ def _raise_weight_scales(model: Any) -> None:
             label = f"{node.name}/raised_{'scale' if position else 'codes'}"
             model.graph.initializer.append(numpy_helper.from_array(array, label))
             node.input[position] = label
-
-
-def _constants_to_initializers(model: Any) -> None:
-    from onnx import helper, numpy_helper
-
-    for node in [n for n in model.graph.node if n.op_type == "Constant"]:
-        attribute = node.attribute[0]
-        value = helper.get_attribute_value(attribute)
-        if attribute.name == "value":
-            array = numpy_helper.to_array(value)
-        elif attribute.name in ("value_float", "value_floats"):
-            array = np.asarray(value, np.float32)
-        elif attribute.name in ("value_int", "value_ints"):
-            array = np.asarray(value, np.int64)
-        else:
-            continue
-        model.graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
-        model.graph.node.remove(node)
-
-
-def _name_nodes(model: Any) -> None:
-    """Give every node a name of its own."""
-    taken: set[str] = set()
-    for node in model.graph.node:
-        name = node.name or f"{node.op_type}_{node.output[0]}"
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        node.name = name

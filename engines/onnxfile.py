@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rtseg.engines.errors import EngineError
 from rtseg.engines.ports import Port
 
@@ -190,3 +192,34 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def constants_to_initializers(model: Any) -> None:
+    """Turn Constant nodes of numbers into initializers, in place; others stay."""
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    for node in [n for n in graph.node if n.op_type == "Constant"]:
+        attribute = node.attribute[0]
+        value = helper.get_attribute_value(attribute)
+        if attribute.name == "value":
+            array = numpy_helper.to_array(value)
+        elif attribute.name in ("value_float", "value_floats"):
+            array = np.asarray(value, np.float32)
+        elif attribute.name in ("value_int", "value_ints"):
+            array = np.asarray(value, np.int64)
+        else:
+            continue
+        graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+        graph.node.remove(node)
+
+
+def name_nodes(model: Any) -> None:
+    """Give every node a name of its own, in place."""
+    taken: set[str] = set()
+    for node in model.graph.node:
+        name = node.name or f"{node.op_type}_{node.output[0]}"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        node.name = name
