@@ -162,6 +162,9 @@ class TrainConfig:
         freeze: layers that stay as they are, by the first part of their names
             (``block0`` means ``block0_dw``, ``block0_project``, …).
         ema: decay of the averaged weights.
+        norm_batches: batches at the end of the run from which the averaged weights take
+            their BatchNorm statistics anew (Izmailov et al. 2018); 0 keeps the running ones,
+            which lag behind while weights still change fast, as in a short run from nothing.
         imagenet: whether the encoder starts from ImageNet weights, for the networks on
             EfficientNet-Lite0 and B0 (the latter: Lite0's, without squeeze-excite).
         seed: of everything random.
@@ -193,6 +196,7 @@ class TrainConfig:
     precision: str = "auto"
     freeze: tuple[str, ...] = ()
     ema: float = 0.998
+    norm_batches: int = 0
     imagenet: bool = True
     seed: int = 0
     validation: SourceConfig | None = None
@@ -222,6 +226,8 @@ class TrainConfig:
                     f"phase with crop {phase.crop} and batch {phase.batch}",
                     "allowed: crop a multiple of 32, batch at least 2",
                 )
+        if self.norm_batches < 0:
+            raise refuse(f"norm_batches {self.norm_batches}", "allowed: 0 or more")
         if self.steps < 1 or (self.minutes is not None and not self.minutes > 0):
             raise refuse(f"run of {self.steps} steps, {self.minutes} minutes", "allowed: above 0")
         for name, allowed in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -267,6 +267,24 @@ class KerasTrainer:
                 soft[:] = batch.soft.transpose(0, 2, 3, 1) / np.float32(255)
             target["soft"] = soft
         return target
+
+    def settle_norms(self, batches: Iterable[Batch]) -> None:
+        """Take the averaged weights' BatchNorm statistics from ``batches`` alone."""
+        models: dict[int, keras.Model] = {}
+        for number, batch in enumerate(batches):
+            side = batch.images.shape[1]
+            if side not in models:
+                models[side] = self._build(side, side)
+            model = models[side]
+            model.set_weights(self._average)
+            for layer in model.layers:
+                layer.trainable = not is_frozen(layer.name, self._config)
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.momentum = number / (number + 1)  # the plain mean of all batches
+                elif hasattr(layer, "rate"):
+                    layer.rate = 0.0  # without dropout, as the network will run
+            model(batch.images.astype(np.float32), training=True)
+            self._average = [np.array(w, np.float32) for w in model.get_weights()]
 
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Classify RGB uint8 (N, S, S, 3) with the averaged weights at ``size`` (h, w)."""

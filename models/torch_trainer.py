@@ -12,7 +12,7 @@ import ctypes
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,6 +251,29 @@ class TorchTrainer:
         for key, value in slow.items():
             if value.dtype.is_floating_point:
                 value.lerp_(live[key], 1.0 - decay)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def settle_norms(self, batches: Iterable[Batch]) -> None:
+        """Take the averaged weights' BatchNorm statistics from ``batches`` alone."""
+        norms = [
+            module
+            for name, module in self._average.items()
+            if isinstance(module, torch.nn.BatchNorm2d) and not is_frozen(name, self._config)
+        ]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean of all batches
+        for batch in batches:
+            twin = self._view(batch.images.shape[1], average=True)
+            twin.eval()  # without dropout, as the network will run
+            for norm in norms:
+                norm.train()
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._low):
+                twin(self._frames(batch.images))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

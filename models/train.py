@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,6 +48,9 @@ class Trainer(Protocol):
 
     def train_step(self, batch: Batch, rate: float) -> float:
         """Take one step; return the loss."""
+
+    def settle_norms(self, batches: Iterable[Batch]) -> None:
+        """Take the averaged weights' BatchNorm statistics from ``batches`` alone."""
 
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Classify with the averaged weights."""
@@ -281,6 +285,10 @@ class Run:
         try:
             with self.batches() as loader:
                 self._train(loader)
+            if self.config.norm_batches:
+                self.say(f"statistics of {self.config.norm_batches} batches")
+                with self.batches() as loader:
+                    self.trainer.settle_norms(islice(loader, self.config.norm_batches))
             self.checkpoint()
             self.validate()
         finally:

@@ -154,3 +154,43 @@ def test_a_layer_that_is_not_there() -> None:
     run = trainer(dataclasses.replace(CONFIG, loss=LossConfig(auxiliary=1, auxiliary_at="nowhere")))
     with pytest.raises(ModelError, match="no layer 'nowhere'"):
         run.train_step(batch(), 1.0)
+
+
+def test_norms_settle_on_the_averaged_weights() -> None:
+    """The mean over batches of what the layer before gives, and nothing else changes."""
+    run = trainer()
+    for _ in range(3):
+        run.train_step(batch(), 1.0)
+    before = [np.array(w) for w in run.averaged_model().get_weights()]
+    images, labels = data()
+    others = Batch(255 - images, labels, 4)
+    run.settle_norms([batch(), others])
+    model = run.averaged_model()
+    norm = model.get_layer("stem_bn")
+    small = build(32, 32)
+    small.set_weights(model.get_weights())
+    seen = keras.Model(small.inputs, small.get_layer("stem_bn").input)
+    maps = [
+        np.asarray(keras.ops.convert_to_numpy(seen(part.astype(np.float32))))
+        for part in (images, others.images)
+    ]
+    mean = np.mean([each.mean((0, 1, 2)) for each in maps], axis=0)
+    variance = np.mean([each.var((0, 1, 2)) for each in maps], axis=0)
+    assert np.allclose(norm.get_weights()[2], mean, atol=1e-3)
+    assert np.allclose(norm.get_weights()[3], variance, rtol=0.02, atol=1e-4)
+    changed = [
+        weight.path
+        for weight, old in zip(model.weights, before, strict=True)
+        if not np.array_equal(np.asarray(keras.ops.convert_to_numpy(weight)), old)
+    ]
+    assert len(changed) == 2
+    assert all("moving" in path for path in changed)
+
+
+def test_frozen_norms_do_not_settle() -> None:
+    run = trainer(dataclasses.replace(CONFIG, freeze=("stem",)))
+    run.train_step(batch(), 1.0)
+    before = run.averaged_model().get_layer("stem_bn").get_weights()
+    run.settle_norms([batch()])
+    after = run.averaged_model().get_layer("stem_bn").get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))

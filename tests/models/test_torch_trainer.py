@@ -279,3 +279,35 @@ def test_frozen_layers_stay() -> None:
         assert same == (prefix in ("stem", "block1_")), prefix
     with pytest.raises(ModelError, match="freeze 'block77'"):
         trainer(dataclasses.replace(CONFIG, freeze=("block77",)))
+
+
+def test_norms_settle_as_with_keras() -> None:
+    """Same means from both trainers; frozen norms and all other weights stay."""
+    from rtseg.models.keras_trainer import KerasTrainer
+
+    config = dataclasses.replace(CONFIG, precision="float32", freeze=("stem", "block0"))
+    run = trainer(config)
+    for _ in range(3):
+        run.train_step(batch(), 1.0)
+    model = run.averaged_model()
+    before = {weight.path: np.array(weight) for weight in model.weights}
+    other = KerasTrainer(
+        lambda h, w: build("espnet-lite", h, w),
+        config,
+        np.ones(19, np.float32),
+        lambda twin: twin.set_weights(model.get_weights()),
+    )
+    batches = [batch(), Batch(*data(1), next_sample=4)]
+    run.settle_norms(batches)
+    other.settle_norms(batches)
+    moved = 0
+    for weight, twin in zip(
+        run.averaged_model().weights, other.averaged_model().weights, strict=True
+    ):
+        now, old = np.array(weight), before[weight.path]
+        if "moving" not in weight.path or weight.path.startswith(config.freeze):
+            assert np.array_equal(now, old), weight.path
+        elif weight.path.endswith("moving_mean"):
+            assert np.allclose(now, np.array(twin), rtol=1e-3, atol=2e-3), weight.path
+            moved += not np.array_equal(now, old)
+    assert moved > 40
