@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class CountingTrainer:
         self.step_count, self.loss = 0, loss
         self.rates: list[float] = []
         self.crops: list[int] = []
+        self.settled: list[Batch] = []
 
     def train_step(self, batch: Batch, rate: float) -> float:
         if not np.isfinite(self.loss):
@@ -48,6 +50,9 @@ class CountingTrainer:
         self.crops.append(batch.images.shape[1])
         self.step_count += 1
         return self.loss
+
+    def settle_norms(self, batches: Iterable[Batch]) -> None:
+        self.settled = list(batches)
 
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
         return np.zeros((len(images), *size), np.uint8)
@@ -110,6 +115,21 @@ def test_a_run_resumes_where_it_stopped(data_root: Path) -> None:
     again.train()
     assert trainer.step_count == 6
     assert len(trainer.rates) == 3
+
+
+def test_norms_settle_at_the_end_and_the_same_again(data_root: Path) -> None:
+    config = dataclasses.replace(CONFIG, norm_batches=3)
+    run, trainer, lines = make(data_root, config=config)
+    run.train()
+    assert [len(batch.images) for batch in trainer.settled] == [2, 2, 2]
+    assert {batch.images.shape[1] for batch in trainer.settled} == {64}
+    assert any("statistics of 3 batches" in line for line in lines)
+    again, second, _ = make(data_root, config=config)
+    assert again.resume()
+    again.train()
+    assert second.rates == []
+    for batch, same in zip(trainer.settled, second.settled, strict=True):
+        assert np.array_equal(batch.images, same.images)
 
 
 def test_a_fresh_folder_has_nothing_to_resume(data_root: Path) -> None:
