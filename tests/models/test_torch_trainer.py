@@ -241,9 +241,10 @@ def test_every_choice_of_the_configuration_learns_and_resumes(
     losses = [run.train_step(batch(), 1.0) for _ in range(6)]
     assert min(losses[-2:]) < losses[0]
     run.save(tmp_path / "checkpoint.pt")
+    expected = run.train_step(batch(), 1.0)
     again = trainer(config)
-    again.load(tmp_path / "checkpoint.pt")
-    assert again.train_step(batch(), 1.0) == pytest.approx(run.train_step(batch(), 1.0), rel=1e-2)
+    again.load(tmp_path / "checkpoint.pt")  # with the random numbers that dropout saw, too
+    assert again.train_step(batch(), 1.0) == pytest.approx(expected, rel=1e-3)
 
 
 # Logits at strides 4, 8 and 1.
