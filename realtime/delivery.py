@@ -99,7 +99,7 @@ class SinkWorker:
         sink: the output; all its calls come from this worker's thread.
         policy: what happens to frames when the sink is slow.
         capacity: how many rendered frames may wait for the sink.
-        on_error: called from the thread with this worker and whatever went wrong.
+        on_error: called from the thread with whatever went wrong, once :attr:`failure` is set.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class SinkWorker:
         sink: Sink,
         policy: DropPolicy,
         capacity: int,
-        on_error: Callable[[SinkWorker, BaseException], None],
+        on_error: Callable[[BaseException], None],
     ) -> None:
         self.sink = sink
         self.failure: BaseException | None = None
@@ -178,7 +178,7 @@ class SinkWorker:
             self.failure = error
             for job in self._slot.close():
                 job.delivery.dropped(BROKEN)
-            self._on_error(self, error)
+            self._on_error(error)
         finally:
             self._opened.set()
             self._slot.close()

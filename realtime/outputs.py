@@ -71,7 +71,7 @@ class Outputs:
             RealtimeError: an output could not be opened; the others are open.
         """
         for sink in self._sinks:
-            worker = SinkWorker(sink, policy, SinkWorker.capacity(policy), self._failed)
+            worker = SinkWorker(sink, policy, SinkWorker.capacity(policy), self._on_error)
             self._workers.append(worker)
             worker.start(context)
         for worker in self._workers:
@@ -99,6 +99,3 @@ class Outputs:
         """Say that no more frames come; ``packets`` gives the sound after the last one."""
         for worker in self._workers:
             worker.finish(packets)
-
-    def _failed(self, worker: SinkWorker, error: BaseException) -> None:
-        self._on_error(error)
