@@ -41,8 +41,16 @@ def config_of(data: bytes) -> bytes:
     return _config((data[2] >> 6) + 1, rate, channels)
 
 
-def likely_config(rate_hz: int, channels: int) -> bytes:
-    """Return the AudioSpecificConfig of AAC-LC; empty where there is none for that."""
+def likely_config(track: av.AudioStream) -> bytes:
+    """Return the AudioSpecificConfig of such a track, before a packet of it is seen.
+
+    It says what the core is (AAC-LC); what HE-AAC adds, at twice the core's rate and with two
+    channels from one, decoders find in the packets. Empty where there is none for that.
+    """
+    context = track.codec_context
+    profile = context.profile or ""
+    rate_hz = (context.sample_rate or 0) // (2 if profile.startswith("HE-AAC") else 1)
+    channels = 1 if profile == "HE-AACv2" else context.channels
     if rate_hz not in RATES_HZ or not 1 <= channels <= 6:
         return b""
     return _config(2, RATES_HZ.index(rate_hz), channels)

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
-from rtseg.realtime.sinks.adts import is_adts, without_adts
+from rtseg.realtime.sinks.adts import carries_adts, is_adts, likely_config, without_adts
 from rtseg.realtime.sinks.recoded_sound import RecodedSound
+from rtseg.realtime.sources.templates import open_template, write_template
 
 if TYPE_CHECKING:
     import av
-    from av.container import OutputContainer
+    from av.container import InputContainer, OutputContainer
 
     Packet = av.Packet[Any]
 
@@ -20,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 _START = Fraction(0)
 _KEPT_METADATA = ("language", "title", "handler_name")
+_REFUSED_LATE = {"mov": frozenset({"opus", "flac"})}
+"""Codecs that a container takes and only refuses when its header is written."""
 
 
 class Passthrough:
@@ -43,6 +46,7 @@ class Passthrough:
         self._bare: set[int] = set()
         self._newest_s: dict[int, Fraction] = {}
         self._recoded: dict[int, RecodedSound] = {}
+        self._described: list[InputContainer] = []  # templates live as long as these
         self.add({template.index: template for template in templates})
 
     def add(
@@ -57,7 +61,7 @@ class Passthrough:
         self._bare.update(bare)
         for index, template in templates.items():
             try:
-                stream = self._container.add_stream_from_template(template)
+                stream = self._add_as_it_is(index, template)
             except (ValueError, OSError) as error:
                 self._add_otherwise(index, template, error)
                 continue
@@ -66,6 +70,24 @@ class Passthrough:
                     stream.metadata[key] = template.metadata[key]
             stream.disposition = template.disposition
             self._streams[index] = stream
+
+    def _add_as_it_is(self, index: int, template: av.stream.Stream) -> av.stream.Stream:
+        """Return a stream of the output that takes the packets of ``template``."""
+        container = self._container
+        if template.type == "audio":
+            track = cast("av.AudioStream", template)
+            codec, kind = track.codec_context.codec.canonical_name, container.format.name
+            if codec in _REFUSED_LATE.get(kind, ()):
+                raise ValueError(f"{kind} has no {codec}")
+            if index not in self._bare and carries_adts(track):
+                config = likely_config(track)
+                if not config:
+                    raise ValueError(f"{kind} cannot describe it")
+                self._described.append(open_template(write_template(track, config)))
+                self._bare.add(index)
+                described = self._described[-1].streams.audio[0]
+                return container.add_stream_from_template(described)
+        return container.add_stream_from_template(template)
 
     def _add_otherwise(self, index: int, template: av.stream.Stream, error: Exception) -> None:
         """Encode sound again that the container does not hold; leave anything else out."""

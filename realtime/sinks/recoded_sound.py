@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.realtime.sinks.adts import RATES_HZ
-from rtseg.realtime.sources.templates import open_template, write_template
+from rtseg.realtime.sources.templates import open_decoder
 
 if TYPE_CHECKING:
     import av
@@ -43,8 +43,7 @@ class RecodedSound:
         import av
 
         # A decoder of its own: other outputs may need the same track's.
-        self._described = open_template(write_template(template))
-        self._decoder = self._described.streams.audio[0].codec_context
+        self._decoder, self._described = open_decoder(template)
         asked = self._decoder.sample_rate
         rate = min(RATES_HZ, key=lambda known: abs(known - asked))
         layout = "mono" if self._decoder.channels == 1 else "stereo"

@@ -70,7 +70,7 @@ class SoundFeed:
         self.codec = codec_of(template)
         self._adts = carries_adts(template)
         self._header = write_template(template)
-        if self._adts and (config := likely_config(context.sample_rate, context.channels)):
+        if self._adts and (config := likely_config(template)):
             self._header = write_template(template, config)
         self._guessed = self._adts
         self._waiting: deque[Packet] = deque()

@@ -15,20 +15,24 @@ if TYPE_CHECKING:
 _FORMAT = "nut"  # takes every codec, and keeps parameters and ticks as they are
 
 
-def write_template(stream: av.AudioStream, extradata: bytes | None = None) -> bytes:
+def write_template(
+    stream: av.AudioStream, extradata: bytes | None = None, kind: str = _FORMAT
+) -> bytes:
     """Return a sound stream's parameters (codec, rate, channels, extradata, tick) as bytes.
 
     Args:
         stream: of an open input.
         extradata: instead of the stream's own, if any.
+        kind: of the description, "nut" or "wav"; WAV knows fewer codecs, and of those the
+            size of a block, without which some cannot be decoded.
 
     Raises:
-        ValueError: a codec that has no name in NUT.
+        ValueError: a codec that has no name in it.
     """
     import av
 
     described = io.BytesIO()
-    with av.open(described, "w", format=_FORMAT) as out:
+    with av.open(described, "w", format=kind) as out:
         copy = out.add_stream_from_template(stream, opaque=True)
         if extradata is not None:
             copy.codec_context.extradata = extradata
@@ -52,7 +56,29 @@ def open_template(described: bytes) -> InputContainer:
     """Open what :func:`write_template` returned; its one stream has the index 0."""
     import av
 
-    return av.open(io.BytesIO(described), "r", format=_FORMAT)
+    kind = "wav" if described[:4] in (b"RIFF", b"RF64") else _FORMAT
+    return av.open(io.BytesIO(described), "r", format=kind)
+
+
+def open_decoder(stream: av.AudioStream) -> tuple[av.AudioCodecContext, InputContainer]:
+    """Return a decoder for packets of ``stream``, open, and what it lives as long as.
+
+    Raises:
+        ValueError: there is none, or it wants to know what cannot be described.
+    """
+    import av
+
+    why: Exception | None = None
+    for kind in ("wav", _FORMAT):
+        try:
+            container = open_template(write_template(stream, kind=kind))
+            decoder = container.streams.audio[0].codec_context
+            decoder.open(strict=False)
+        except (av.error.FFmpegError, ValueError, OSError, IndexError) as error:
+            why = error
+            continue
+        return decoder, container
+    raise ValueError(f"it cannot be decoded: {why}")
 
 
 def detached(stream: av.AudioStream) -> av.AudioStream | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
 from rtseg.realtime.frame import Rendered
+from rtseg.realtime.sinks.adts import is_adts, likely_config
 from rtseg.realtime.sinks.recoded_sound import RecodedSound
 from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions
 from rtseg.realtime.sinks.sink import SinkContext
 from rtseg.realtime.sinks.video import VideoFileSink
+from rtseg.realtime.sources import templates
 from rtseg.realtime.sources.resolve import open_source
 from tests.media import picture
 from tests.realtime.sinks.parts import SPEC, labels_of
@@ -34,6 +37,8 @@ def make(path, codec="pcm_mulaw", rate=8000, layout="mono"):
         video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
         video.options = {"preset": "ultrafast", "bf": "0"}
         sound = out.add_stream(codec, rate=rate, layout=layout)
+        sound.codec_context.format = sound.codec_context.codec.audio_formats[0].name
+        sound.codec_context.bit_rate = 128_000
         channels = 1 if layout == "mono" else 2
         block = rate // FPS
         for index in range(LENGTH_S * FPS):
@@ -101,6 +106,72 @@ def test_it_is_heard_when_it_was(tmp_path, name, codec, rate, layout):
     for (begin_s, length_s), wanted_s in zip(found, BURSTS_S, strict=True):
         assert begin_s == pytest.approx(wanted_s, abs=0.03)
         assert length_s == pytest.approx(BURST_S, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("clip", "codec", "rate", "out"),
+    [
+        ("clip.asf", "wmav2", 44100, "a.mp4"),  # what a block holds is said beside it
+        ("clip.avi", "adpcm_ima_wav", 44100, "a.mp4"),
+        ("clip.mkv", "libopus", 48000, "a.mov"),  # MOV takes these two at first
+        ("clip.mkv", "flac", 44100, "a.mov"),
+    ],
+)
+def test_every_codec_is_decoded(tmp_path, clip, codec, rate, out):
+    sink = VideoFileSink(tmp_path / out)
+    record(make(tmp_path / clip, codec, rate, "stereo"), sink)
+    with av.open(str(sink.path)) as file:
+        assert [track.codec_context.name for track in file.streams.audio] == ["aac"]
+    begins = [begin_s for begin_s, _ in bursts(sink.path)]
+    assert begins == pytest.approx(BURSTS_S, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
+def test_aac_of_a_transport_stream_is_copied(tmp_path, name):
+    """Its packets carry headers that these files do not."""
+    clip = make(tmp_path / "clip.ts", "aac", 44100)
+    with av.open(str(clip)) as file:
+        sent = sum(bool(packet.size) for packet in file.demux(audio=0))
+    sink = VideoFileSink(tmp_path / name)
+    record(clip, sink)
+    with av.open(str(sink.path)) as file:
+        (sound,) = file.streams.audio
+        assert (sound.codec_context.name, sound.codec_context.sample_rate) == ("aac", 44100)
+        copied = [bytes(packet) for packet in file.demux(audio=0) if packet.size]
+    assert len(copied) == sent
+    assert not any(map(is_adts, copied))
+    begins = [begin_s for begin_s, _ in bursts(sink.path)]
+    assert begins == pytest.approx(BURSTS_S, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("profile", "rate_hz", "channels", "config"),
+    [
+        ("LC", 44100, 2, "1210"),
+        (None, 48000, 1, "1188"),
+        ("HE-AAC", 48000, 2, "1310"),  # decoded at 48 kHz, its core runs at 24
+        ("HE-AACv2", 48000, 2, "1308"),
+        ("LC", 44100, 8, ""),
+        ("LC", 12345, 2, ""),
+    ],
+)
+def test_what_is_said_of_aac_before_its_first_packet(profile, rate_hz, channels, config):
+    context = SimpleNamespace(profile=profile, sample_rate=rate_hz, channels=channels)
+    assert likely_config(SimpleNamespace(codec_context=context)).hex() == config
+
+
+def test_sound_without_a_decoder_is_left_out_and_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(templates, "write_template", refuse)
+    sink = VideoFileSink(tmp_path / "a.mp4")
+    record(make(tmp_path / "clip.mov"), sink)
+    with av.open(str(sink.path)) as file:
+        assert not file.streams.audio
+        assert file.streams.video
+    assert "left out audio track 1 (pcm_mulaw): it cannot be decoded" in caplog.text
+
+
+def refuse(*args, **options):
+    raise ValueError("no such codec")
 
 
 def test_a_gap_stays_a_gap(tmp_path):
