@@ -172,6 +172,8 @@ class SharedLoop:
             self._error = RealtimeError(
                 f"did not finish within {FINISH_S:.0f} s: {', '.join(hung)}", reason="TIMEOUT"
             )
+        for stream in self.streams:
+            stream.settle()
 
     def _asked_to_stop(self) -> bool:
         return self._stop_asked or (self._controls is not None and self._controls.quit)

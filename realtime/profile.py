@@ -335,6 +335,12 @@ class Profiler:
             return dict(self._dropped)
 
     @property
+    def under_way(self) -> int:
+        """How many frames came in and have neither come out nor been dropped."""
+        with self._lock:
+            return self.frames_in - self.frames_out - sum(self._dropped.values())
+
+    @property
     def elapsed_s(self) -> float:
         """Seconds from the first frame in to the last frame out."""
         with self._lock:

@@ -120,6 +120,7 @@ class Stream:
         # Sound after the last frame: only of a source that was read to its end.
         self._trailing: Callable[[], tuple[av.Packet[Any], ...]] | None = None
         self._stopping = threading.Event()
+        self._taken = 0  # frames that were put into the lane and not thrown out by newer ones
         self._closed = False
         self._broken = False
 
@@ -208,6 +209,12 @@ class Stream:
         self.stop()
         self._segmented.close()
         self._outputs.finish()
+
+    def settle(self) -> None:
+        """Count what was under way when the stream ended; for the loop, once all threads have."""
+        lost = self.profiler.under_way
+        if lost > 0:
+            self.profiler.drop("stopped", lost)
 
     # -- threads ----------------------------------------------------------------------
 
@@ -301,6 +308,7 @@ class Stream:
     # -- capture thread ---------------------------------------------------------------
 
     def _newer_frame(self, dropped: Frame, following: Frame) -> Frame:
+        self._taken -= 1
         self.profiler.drop("newer_frame")
         return keep_packets(dropped, following)
 
@@ -309,7 +317,6 @@ class Stream:
         throttle = Throttle(self._flow.stride, self._flow.max_fps)
         slot, trace = self.lane.slot, self.profiler.trace
         carried: tuple[av.Packet[Any], ...] = ()
-        taken = 0
         start_s = time.monotonic()
         try:
             for frame in self._source.frames():
@@ -339,8 +346,8 @@ class Stream:
                 put_ns = now_ns()
                 slot.put(frame)
                 trace.span("wait for room", put_ns, now_ns(), frame.index)
-                taken += 1
-                if self._flow.max_frames is not None and taken >= self._flow.max_frames:
+                self._taken += 1
+                if self._flow.max_frames is not None and self._taken >= self._flow.max_frames:
                     return
             self._trailing = lambda: carried + self._source.remaining_packets()
         finally:

@@ -37,6 +37,12 @@ def run(
     return pipeline
 
 
+def all_frames_accounted(pipeline: Pipeline) -> bool:
+    """Whether every frame that came in went out or was counted with a reason."""
+    profiler = pipeline.profiler
+    return profiler.frames_in == profiler.frames_out + sum(profiler.dropped.values())
+
+
 def test_a_file_loses_no_frame_and_keeps_order_and_labels() -> None:
     sink = ListSink()
     pipeline = run(GraySource(200), BrightnessEngine(requests=4), sink)
@@ -117,6 +123,15 @@ def test_max_frames_stride_and_rate_leave_frames_out_by_reason() -> None:
     assert pipeline.profiler.dropped == {"max_fps": 60}
 
 
+def test_max_frames_of_a_live_source_are_frames_that_come_out() -> None:
+    sink = ListSink()
+    source = GraySource(1000, fps=100, live=True)
+    pipeline = run(source, BrightnessEngine(infer_s=0.03), sink, flow=FlowOptions(max_frames=12))
+    assert len(sink.items) == pipeline.profiler.frames_out == 12
+    assert pipeline.profiler.dropped["newer_frame"] > 5
+    assert all_frames_accounted(pipeline)
+
+
 def test_warm_up_runs_are_not_in_the_statistics() -> None:
     engine = BrightnessEngine(requests=3)
     pipeline = run(GraySource(4), engine, ListSink(), flow=FlowOptions(warmup=5))
@@ -137,9 +152,12 @@ def test_an_error_of_the_source_ends_the_loop_and_finishes_the_outputs(live: boo
 
 def test_an_error_of_the_engine_ends_the_loop() -> None:
     source, sink = GraySource(10_000), ListSink()
+    flow = FlowOptions(warmup=0)
+    pipeline = Pipeline(source, BrightnessEngine(fail_at=30), None, [sink], flow=flow)
     with pytest.raises(EngineError, match="device was lost"):
-        run(source, BrightnessEngine(fail_at=30), sink, flow=FlowOptions(warmup=0))
+        pipeline.run()
     assert sink.closed == 1
+    assert all_frames_accounted(pipeline)
     assert source.closed.is_set()
 
 
@@ -165,7 +183,8 @@ def test_the_last_output_that_breaks_ends_the_loop() -> None:
     assert first.closed == last.closed == 1
     profiler = pipeline.profiler
     assert profiler.frames_out == 7
-    assert set(profiler.dropped) <= {"output_failed"}
+    assert set(profiler.dropped) <= {"output_failed", "stopped"}
+    assert all_frames_accounted(pipeline)
     assert profiler.frames_in < 100
 
 
@@ -204,6 +223,8 @@ def test_stop_ends_the_loop_in_order(live: bool) -> None:
     indexes = [item.frame.index for item in sink.items]
     assert indexes == sorted(indexes)
     assert indexes
+    assert all_frames_accounted(pipeline)
+    assert set(pipeline.profiler.dropped) <= {"stopped", "newer_frame"}
 
 
 def test_an_interrupt_in_the_calling_thread_finishes_the_outputs() -> None:
@@ -218,6 +239,8 @@ def test_an_interrupt_in_the_calling_thread_finishes_the_outputs() -> None:
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(while_running)
     assert sink.closed == 1
+    assert pipeline.profiler.frames_in > len(sink.items), "some were under way"
+    assert all_frames_accounted(pipeline)
 
 
 def test_all_calls_of_a_sink_come_from_its_own_thread() -> None:
