@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from rtseg.engines.engine import Engine
     from rtseg.engines.labels import ClassTable
     from rtseg.realtime.overlay import Renderer
+    from rtseg.realtime.pipeline import Pipeline
     from rtseg.realtime.sources.resolve import SourceOptions
+
+
+_LOOK_S = 0.1
+"""How often a result that nobody takes looks whether the program has ended."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ class Segmenter:
         )
         self._view = view or ViewOptions()
         self._engines: dict[str, Engine] = {}
+        self._streams: set[_Running] = set()
         self._engine("latency")
 
     @property
@@ -170,7 +176,7 @@ class Segmenter:
 
         A file gives every frame, in order. A live source gives the newest one when you ask;
         what you were too slow for is counted in ``profiler.dropped``. Leaving the loop early
-        closes the source.
+        closes the source; so does closing the segmenter.
 
         Args:
             source: whatever ``rt-seg --source`` takes.
@@ -200,38 +206,24 @@ class Segmenter:
             renderer = Renderer(engine.spec.classes, self._view)
             hand_over = _HandOver()
             pipeline = Pipeline(opened, engine, None, [hand_over], flow=flow, profiler=profiler)
-            failures: list[BaseException] = []
-
-            def run() -> None:
-                try:
-                    pipeline.run()
-                except BaseException as error:
-                    failures.append(error)
-                finally:
-                    hand_over.slot.end()
-
-            thread = threading.Thread(target=run, name="rtseg-stream")
-            thread.start()
+            running = _Running(pipeline, hand_over)
+            self._streams.add(running)
             try:
-                while True:
-                    try:
-                        item = hand_over.slot.get()
-                    except Closed:
-                        break
-                    assert item is not None
+                while (item := running.next()) is not None:
                     frame = item.frame
                     yield Result(
                         frame.index, frame.pts_s, item.labels, item.stages_ms, frame, renderer
                     )
             finally:
-                pipeline.stop()
-                hand_over.slot.close()
-                thread.join()
-            if failures:
-                raise failures[0]
+                running.end()
+                self._streams.discard(running)
+            if running.failure is not None:
+                raise running.failure
 
     def close(self) -> None:
-        """Free the engines. May be called more than once."""
+        """End the streams and free the engines. May be called more than once."""
+        for running in tuple(self._streams):
+            running.end()
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()
@@ -257,6 +249,51 @@ def _rgb(video: av.VideoFrame) -> U8:
     return video.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
 
 
+class _Running:
+    """A loop in a thread of its own, for one who takes its results.
+
+    Args:
+        pipeline: not running yet.
+        hand_over: its output.
+    """
+
+    def __init__(self, pipeline: Pipeline, hand_over: _HandOver) -> None:
+        self.failure: BaseException | None = None
+        self._pipeline = pipeline
+        self._hand_over = hand_over
+        self._slot = hand_over.slot
+        self._thread = threading.Thread(target=self._run, name="rtseg-stream")
+        self._thread.start()
+
+    def next(self) -> Rendered | None:
+        """Return the next result; None after the last one."""
+        self._hand_over.reader = threading.current_thread()
+        try:
+            return self._slot.get()
+        except Closed:
+            return None
+
+    def end(self) -> None:
+        """Stop the loop and wait until it has ended. May be called more than once."""
+        self._pipeline.stop()
+        self._slot.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._pipeline.run(self._look)
+        except Closed:  # nobody wants the rest
+            pass
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._slot.end()
+
+    def _look(self) -> None:
+        if self._hand_over.abandoned:
+            self._pipeline.stop()
+
+
 class _HandOver(Sink):
     """Gives frames to the thread that iterates."""
 
@@ -265,12 +302,20 @@ class _HandOver(Sink):
 
     def __init__(self) -> None:
         self.slot: Slot[Rendered] = Slot(1)
+        self.reader = threading.current_thread()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the program ends with results unread; it would wait for the loop for ever."""
+        return not threading.main_thread().is_alive() and not self.reader.is_alive()
 
     def open(self, context: SinkContext) -> None:
         pass
 
     def write(self, item: Rendered) -> None:
-        self.slot.put(item)
+        while not self.slot.put(item, _LOOK_S):
+            if self.abandoned:
+                raise Closed
 
     def write_packets(self, packets: tuple[av.Packet[Any], ...]) -> None:
         pass

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from rtseg.engines.engine import Engine
 from rtseg.realtime.controls import Controls
-from rtseg.realtime.errors import UsageError
+from rtseg.realtime.errors import RealtimeError, UsageError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.palette import select_classes
 from rtseg.realtime.profile import Profiler
+from rtseg.realtime.sinks.clashes import refuse_clashes
 from rtseg.realtime.sinks.encode import EncodeOptions, parse_bitrate
 from rtseg.realtime.sinks.resolve import (
     SinkOptions,
@@ -20,7 +21,6 @@ from rtseg.realtime.sinks.resolve import (
     open_label_sink,
     open_sink,
     parse_sink,
-    refuse_clashes,
     takes_sound,
 )
 from rtseg.realtime.sinks.segments import segment_options
@@ -171,10 +171,25 @@ def sink_options(
 def refuse_output_clashes(
     options: argparse.Namespace, texts: Sequence[str], sources: Sequence[NamedSource]
 ) -> None:
-    """Refuse two outputs into one place, and an output over an input."""
+    """Refuse two outputs into one place, and an output over an input.
+
+    Raises:
+        UsageError: there is a clash (``SAME_FILE``).
+    """
+    from rtseg.realtime.sources.images import find_images
+
     files = (options.labels_out, options.jsonl, options.profile, options.trace)
+    outputs = [*texts, *filter(None, files)]
+    for target in map(parse_sink, texts):
+        if target.kind == "directory":
+            outputs += [f"{Path(target.text) / each.name}_seg.mp4" for each in sources]
     inputs = [each.spec.target for each in sources if each.spec.kind in ("file", "images")]
-    refuse_clashes([*texts, *filter(None, files)], inputs)
+    pictures: list[Path] = []
+    for each in sources:
+        if each.spec.kind == "images":
+            with contextlib.suppress(RealtimeError):  # opening it says what is wrong
+                pictures += find_images(each.spec.target)
+    refuse_clashes(outputs, inputs, pictures)
 
 
 def open_sinks(

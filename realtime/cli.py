@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command() -> None:
     """Run :func:`main` as the installed command does."""
+    _open_closed_streams()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -55,6 +56,13 @@ def command() -> None:
     if stuck:  # an output that never returns must not keep the process
         os._exit(code)
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Give what is printed somewhere to go where a stream was closed before the start."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def fail(text: str, reason: str, code: int, as_json: bool) -> int:

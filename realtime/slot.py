@@ -49,15 +49,17 @@ class Slot(Generic[T]):
         self._ended = False
         self._closed = False
 
-    def put(self, item: T) -> None:
-        """Add an item.
+    def put(self, item: T, timeout_s: float | None = None) -> bool:
+        """Add an item; return False when ``timeout_s`` passed without room for it.
 
         Raises:
             Closed: the reader has gone.
         """
         with self._changed:
-            if self._policy == "block":
-                self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
+            if self._policy == "block" and not self._changed.wait_for(
+                lambda: self._closed or len(self._items) < self._capacity, timeout_s
+            ):
+                return False
             if self._closed:
                 raise Closed
             self._items.append(item)
@@ -66,6 +68,7 @@ class Slot(Generic[T]):
                 if self._on_drop is not None:
                     self._items[0] = self._on_drop(oldest, self._items[0])
             self._changed.notify_all()
+            return True
 
     def get(self, timeout_s: float | None = None) -> T | None:
         """Take the oldest item; None when ``timeout_s`` passed without one.

@@ -29,6 +29,15 @@ def is_pattern(text: str) -> bool:
     return len(_NUMBER.findall(name)) == 1 and name.count("%") == 1
 
 
+def names_of(pattern: Path) -> re.Pattern[str]:
+    """Return what matches the names of the files that a pattern stands for."""
+    return _shape(_NUMBER.sub("*", pattern.name))
+
+
+def _shape(starred: str) -> re.Pattern[str]:
+    return re.compile(r"\d+".join(re.escape(part) for part in starred.split("*")))
+
+
 def to_bgr(picture: av.VideoFrame) -> U8:
     """Convert a picture to H×W×3 uint8, blue first, in its own matrix and range."""
     from rtseg.realtime.yuv import FULL, LIMITED, colour_tags, sws_matrix
@@ -133,7 +142,7 @@ def refuse_matches(folder: Path, pattern: str, overwrite: bool) -> None:
         raise SinkError(f"cannot write into {folder}: no permission", reason="PERMISSION_DENIED")
     if overwrite:
         return
-    shape = re.compile(r"\d+".join(re.escape(part) for part in pattern.split("*")))
+    shape = _shape(pattern)
     for entry in os.scandir(folder):
         if shape.fullmatch(entry.name):
             raise UsageError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,7 +12,7 @@ from typing import Literal, get_args
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sinks.encode import EncodeOptions
-from rtseg.realtime.sinks.network import is_network, parse_network, shown_address
+from rtseg.realtime.sinks.network import is_network, parse_network
 from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.sources.naming import shown
@@ -208,30 +207,3 @@ def open_jsonl_sink(text: str, options: SinkOptions | None = None) -> Sink:
     options = options if options is not None else SinkOptions()
     refuse_existing(Path(text), options.overwrite)
     return JsonlSink(text, overwrite=options.overwrite)
-
-
-def refuse_clashes(outputs: Iterable[str], inputs: Iterable[str] = ()) -> None:
-    """Refuse two outputs into one place, and an output that is an input file.
-
-    Files are compared as the file system sees them, through links and ``..``.
-
-    Raises:
-        UsageError: there is a clash (``SAME_FILE``).
-    """
-    from rtseg.realtime.sinks.outfile import refuse_input
-
-    taken: dict[str, str] = {}
-    inputs = tuple(inputs)
-    for text in outputs:
-        own = text in ("window", "null", "-") or is_web(text) or is_network(text)
-        place = text if own else os.path.realpath(text)
-        if place in taken and text != "null":
-            raise UsageError(
-                f"two outputs go to the same place: {shown_address(taken[place])} "
-                f"and {shown_address(text)}. Allowed: each place once",
-                reason="SAME_FILE",
-            )
-        taken[place] = text
-        for name in inputs:
-            if place is not text and not os.path.isdir(text):
-                refuse_input(Path(text), name)

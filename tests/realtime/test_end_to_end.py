@@ -52,6 +52,19 @@ def clip(tmp_path: Path) -> Path:
     return make_video(tmp_path / "drive.mp4", frames=24, size=(320, 180), audio=True)
 
 
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_closed_stream_of_the_process_is_no_obstacle(
+    clip: Path, tmp_path: Path, closed: int
+) -> None:
+    """As some supervisors start their children."""
+    out = tmp_path / "seg.mp4"
+    code = "from rtseg.realtime.cli import command; command()"
+    typed = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-c", code]
+    done = subprocess.run([*typed, clip, out], stdin=subprocess.DEVNULL, check=False, timeout=120)
+    assert done.returncode == 0
+    assert len(video_times(out)) == 24
+
+
 def test_a_file_becomes_a_file_with_all_frames_times_and_sound(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "seg.mp4"
     assert run("--source", clip, "--out", out, "-q") == 0

@@ -6,8 +6,9 @@ import psutil
 import pytest
 
 from rtseg.realtime.errors import UsageError
+from rtseg.realtime.sinks.clashes import refuse_clashes
 from rtseg.realtime.sinks.network import parse_network
-from rtseg.realtime.sinks.resolve import parse_sink, refuse_clashes
+from rtseg.realtime.sinks.resolve import parse_sink
 from rtseg.realtime.sources.options import SourceOptions
 from tests.realtime.sinks.sounding import (
     Playing,

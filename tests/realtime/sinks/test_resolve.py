@@ -20,7 +20,6 @@ from rtseg.realtime.sinks.resolve import (
     open_label_sink,
     open_sink,
     parse_sink,
-    refuse_clashes,
 )
 from rtseg.realtime.sinks.video import VideoFileSink
 from rtseg.realtime.sinks.web import WebSink
@@ -119,22 +118,6 @@ def test_label_and_json_outputs(tmp_path):
         open_label_sink("ids.mp4")
     with pytest.raises(UsageError, match="trainids, cityscapes"):
         SinkOptions(label_ids="voc")
-
-
-def test_clashes(tmp_path):
-    (tmp_path / "in.mp4").touch()
-    (tmp_path / "link").symlink_to(tmp_path)
-    a, b = str(tmp_path / "a.mp4"), str(tmp_path / "link" / "." / "a.mp4")
-    with pytest.raises(UsageError, match="two outputs"):
-        refuse_clashes([a, b])
-    with pytest.raises(UsageError, match="two outputs"):
-        refuse_clashes(["window", "window"])
-    with pytest.raises(UsageError, match="two outputs") as caught:
-        refuse_clashes(["rtsp://u:secret@host/live", "rtsp://u:secret@host/live"])
-    assert "secret" not in str(caught.value)
-    with pytest.raises(UsageError, match="the input itself"):
-        refuse_clashes([str(tmp_path / "link" / "in.mp4")], [str(tmp_path / "in.mp4")])
-    refuse_clashes([a, "null", "null", "window", str(tmp_path)], [str(tmp_path / "in.mp4")])
 
 
 @pytest.mark.parametrize(
