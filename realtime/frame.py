@@ -70,6 +70,8 @@ class Frame:
             the frame's are.
         damaged: whether data is missing or broken in front of it or in it: the decoder fills
             such places from earlier pictures.
+        source_size: width and height that the source gave it, where ``video`` was scaled to
+            the first frame's.
     """
 
     index: int
@@ -80,6 +82,7 @@ class Frame:
     decode_ms: float = 0.0
     packets: tuple[av.Packet[Any], ...] = ()
     damaged: bool = False
+    source_size: tuple[int, int] | None = None
 
     @property
     def pts_s(self) -> float:

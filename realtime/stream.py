@@ -432,4 +432,7 @@ class Stream:
         if self._tags is None:
             self._tags = colour_tags(frame.video)
         video = converted(frame.video, self._tags, (self.info.width, self.info.height))
-        return frame if video is frame.video else dataclasses.replace(frame, video=video)
+        if video is frame.video:
+            return frame
+        size = (frame.video.width, frame.video.height)
+        return dataclasses.replace(frame, video=video, source_size=size)

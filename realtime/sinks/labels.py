@@ -223,4 +223,5 @@ class LabelVideoSink(Sink):
 
 def _ids_at_frame_size(item: Rendered, table: U8) -> U8:
     video = item.frame.video
-    return scale_nearest(table[item.labels], video.height, video.width)
+    width, height = item.frame.source_size or (video.width, video.height)
+    return scale_nearest(table[item.labels], height, width)

@@ -52,6 +52,16 @@ def clip(tmp_path: Path) -> Path:
     return make_video(tmp_path / "drive.mp4", frames=24, size=(320, 180), audio=True)
 
 
+def test_label_maps_of_mixed_pictures_lie_on_their_pictures(tmp_path: Path) -> None:
+    sizes = [(320, 180), (180, 320), (64, 64)]
+    for number, (width, height) in enumerate(sizes):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((height, width, 3), 90, np.uint8))
+    ids = tmp_path / "ids"
+    assert run("--source", tmp_path / "*.png", "--labels-out", ids, "-q") == 0
+    shapes = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape for path in sorted(ids.iterdir())]
+    assert shapes == [(height, width) for width, height in sizes]
+
+
 @pytest.mark.parametrize("closed", [1, 2])
 def test_a_closed_stream_of_the_process_is_no_obstacle(
     clip: Path, tmp_path: Path, closed: int
