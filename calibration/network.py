@@ -6,8 +6,9 @@ node has a name, and the opset is at least 19 (the first whose Q/DQ scales may b
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.adapt import adapt_onnx
 from rtseg.engines.deployable import drop_unused
 from rtseg.engines.errors import EngineError
+from rtseg.engines.fingerprint import network_sha256
 from rtseg.engines.onnxfile import (
     constants_to_initializers,
-    file_sha256,
+    is_half,
     is_quantised,
     load_onnx,
     name_nodes,
@@ -41,7 +43,7 @@ class FloatNetwork:
     Attributes:
         model: the normalised ``onnx.ModelProto``; shared, never written to.
         spec: what the network says of itself.
-        sha256: hash of the source file.
+        sha256: hash of the source, and of the size where one was asked for.
         convs: names of its convolutions with constant weights, in the order they run.
         shapes: shape of each tensor, 0 where a dimension is free.
     """
@@ -53,7 +55,9 @@ class FloatNetwork:
     shapes: dict[str, tuple[int, ...]]
 
 
-def load_network(source: Path, *, spec: EngineSpec | None = None) -> FloatNetwork:
+def load_network(
+    source: Path, *, spec: EngineSpec | None = None, size: tuple[int, int] | None = None
+) -> FloatNetwork:
     """Read a float ONNX network and normalise it.
 
     A network without a description of ours is first made to take frames and give class ids,
@@ -62,10 +66,12 @@ def load_network(source: Path, *, spec: EngineSpec | None = None) -> FloatNetwor
     Args:
         source: the ONNX file.
         spec: description of a network that carries none, to take it as it is.
+        size: width and height in pixels, for a network that takes any.
 
     Raises:
         CalibrationError: ``NOT_FOUND``, or ``BAD_NETWORK`` where the file is no ONNX
-            network that segments, is quantised already or has no convolution.
+            network that segments, is FP16 or quantised already, has no convolution or is
+            made for another size.
     """
     if not source.is_file():
         raise CalibrationError(f"no such network: {source}", reason="NOT_FOUND")
@@ -73,16 +79,17 @@ def load_network(source: Path, *, spec: EngineSpec | None = None) -> FloatNetwor
         model = load_onnx(source)
         described = _spec_of(model) or spec
         if described is None:
-            adapted = adapt_onnx(source)
+            adapted = adapt_onnx(source, size)
             model, described = adapted.model, adapted.spec
             del model.graph.output[1:]
     except EngineError as error:
         raise CalibrationError(str(error), reason="BAD_NETWORK") from error
-    if is_quantised(model):
-        raise CalibrationError(
-            f"{source} is quantised already; INT8 is made from the FP32 network",
-            reason="BAD_NETWORK",
-        )
+    for what, is_so in (("quantised already", is_quantised), ("FP16", is_half)):
+        if is_so(model):
+            raise CalibrationError(
+                f"{source} is {what}; INT8 is made from the FP32 network", reason="BAD_NETWORK"
+            )
+    described = _of_size(model, described, size, source)
     if len(model.graph.input) != 1 or len(model.graph.output) != 1:
         raise CalibrationError(
             f"{source} has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs; "
@@ -99,7 +106,26 @@ def load_network(source: Path, *, spec: EngineSpec | None = None) -> FloatNetwor
     if not convs:
         raise CalibrationError(f"{source} has no convolution to quantise", reason="BAD_NETWORK")
     _check_finite(constants, source)
-    return FloatNetwork(model, described, file_sha256(source), convs, _shapes(model))
+    sha256 = network_sha256(source)
+    if size is not None:  # what it was calibrated at is part of what was calibrated
+        sha256 = hashlib.sha256(f"{sha256} {size[0]}x{size[1]}".encode()).hexdigest()
+    return FloatNetwork(model, described, sha256, convs, _shapes(model))
+
+
+def _of_size(
+    model: Any, spec: EngineSpec, size: tuple[int, int] | None, source: Path
+) -> EngineSpec:
+    """Return the description of a network at the size asked for."""
+    if size is None or size == (spec.width, spec.height):
+        return spec
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    if any(dim.dim_value for dim in list(dims)[1:3]):
+        raise CalibrationError(
+            f"{source} is made for {spec.width}x{spec.height} (width x height). "
+            f"Received: {size[0]}x{size[1]}",
+            reason="BAD_NETWORK",
+        )
+    return replace(spec, width=size[0], height=size[1])
 
 
 def consumers_of(model: Any) -> dict[str, list[tuple[Any, int]]]:

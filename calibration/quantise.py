@@ -77,6 +77,7 @@ def quantise_onnx(
     keep_fp32: Sequence[str] | int | str = (),
     cache: Path | None = None,
     spec: EngineSpec | None = None,
+    size: tuple[int, int] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> QuantisationReport:
@@ -94,6 +95,7 @@ def quantise_onnx(
             the noise of the others below :data:`AUTO_NOISE`.
         cache: calibration cache to use, and to write where it does not fit.
         spec: description of a network that carries none of its own.
+        size: width and height in pixels, for a network that takes any.
         threads: CPU threads; the result is the same file only for the same number.
         progress: told how far it is.
 
@@ -107,7 +109,7 @@ def quantise_onnx(
     """
     started = time.perf_counter()
     check_method(method, percentile)
-    network = load_network(source, spec=spec)
+    network = load_network(source, spec=spec, size=size)
     fixed = always_float(network)
     candidates = tuple(n for n in network.convs if n not in {left.name for left in fixed})
     asked = tuple(LeftOut(n, "asked for") for n in _asked_for(keep_fp32, network))
@@ -116,12 +118,12 @@ def quantise_onnx(
         network, images, candidates, method, percentile, cache, threads, progress
     )
 
-    size = network.spec.height, network.spec.width
-    checked = list(images.subset(CHECK_IMAGES).frames(*size))
+    shape = network.spec.height, network.spec.width
+    checked = list(images.subset(CHECK_IMAGES).frames(*shape))
     reference = Reference(network, checked, threads=threads)
     sensitivity: tuple[Sensitivity, ...] = ()
     if keep_fp32 == "auto" or (isinstance(keep_fp32, int) and keep_fp32):
-        few = list(images.subset(SCAN_IMAGES).frames(*size))
+        few = list(images.subset(SCAN_IMAGES).frames(*shape))
         scanned = Reference(network, few, threads=threads)
         sensitivity = scan(network, scanned, pool, thresholds, progress=progress)
     number = keep_fp32 if isinstance(keep_fp32, int) else _fewest(sensitivity)

@@ -15,6 +15,7 @@ from typing import Any
 
 from rtseg.engines import onnxfile, ports
 from rtseg.engines.errors import EngineError
+from rtseg.engines.fingerprint import network_sha256
 from rtseg.engines.graph import (
     FRAMES,
     LABELS,
@@ -190,7 +191,7 @@ def describe(
         classes=classes,
         precision=precision,
         bgr=bool(note.bgr),
-        source_sha256=onnxfile.file_sha256(path),
+        source_sha256=network_sha256(path),
         licence=note.licence or "",
     )
     return replace(

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rtseg.engines.deployable import read_deployable, set_description
 from rtseg.engines.errors import EngineError
 from rtseg.engines.half import half_types
-from rtseg.engines.onnxfile import load_onnx
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 
 
@@ -37,13 +37,20 @@ def to_fp16(model: Any) -> Any:
     return result
 
 
-def convert_fp16(source: Path, output: Path) -> None:
-    """Write the FP16 form of an FP32 or INT8 network.
+def convert_fp16(source: Path, output: Path, size: tuple[int, int] | None = None) -> None:
+    """Write the FP16 form of an FP32 or INT8 network, ours or foreign, with its description.
+
+    Args:
+        source: the ONNX file; what the note beside it says goes into the new one.
+        output: the new file.
+        size: width and height in pixels, for a network that takes any.
 
     Raises:
         EngineError: the source cannot be read or converted, or the output not written.
     """
-    content = to_fp16(load_onnx(source)).SerializeToString(deterministic=True)
+    network = read_deployable(source, size)
+    set_description(network.model, network.spec)
+    content = to_fp16(network.model).SerializeToString(deterministic=True)
     partial = output.with_name(f".{output.name}.partial")
     try:
         partial.write_bytes(content)

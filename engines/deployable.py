@@ -12,6 +12,7 @@ from typing import Any
 
 from rtseg.engines import onnxfile
 from rtseg.engines.adapt import adapt_onnx
+from rtseg.engines.fingerprint import network_sha256
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 
 
@@ -22,7 +23,7 @@ class Deployable:
     Attributes:
         model: the ``onnx.ModelProto``, with one input and one output.
         spec: its description; ``source_sha256`` is never empty.
-        file_sha256: hash of the file it was read from.
+        file_sha256: hash of what it was read from (`network_sha256`).
     """
 
     model: Any
@@ -56,7 +57,7 @@ def read_deployable(path: Path, size: tuple[int, int] | None = None) -> Deployab
         EngineError: as :func:`rtseg.engines.adapt.adapt_onnx`.
     """
     adapted = adapt_onnx(path, size)
-    sha256 = onnxfile.file_sha256(path)
+    sha256 = network_sha256(path)
     spec = replace(adapted.spec, source_sha256=adapted.spec.source_sha256 or sha256)
     model = onnxfile.load_onnx(path)
     if _has_our_ports(model, spec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -124,13 +125,18 @@ def explain_rejection(model: Any, error: BaseException) -> str:
     for node in model.graph.node:
         unusual = node.domain not in _KNOWN_DOMAINS
         named = f"{node.domain}.{node.op_type}" in text or f"{node.domain}:{node.op_type}" in text
-        named = named or (bool(node.name) and node.name in text)
+        named = named or (bool(node.name) and _holds_name(text, node.name))
         if named or (unusual and node.op_type in text):
             operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             where = f"operator {operator} (node {node.name or node.output[0]!r})"
             refused = unusual or "support" in text.lower() or "implement" in text.lower()
             return f"{where} is not supported" if refused else f"{where}: {one_line(error)}"
     return one_line(error)
+
+
+def _holds_name(text: str, name: str) -> bool:
+    """Tell whether a text holds a name as a whole: not Conv_1 where it speaks of Conv_12."""
+    return re.search(rf"(?<![\w./]){re.escape(name)}(?![\w/]|\.\w)", text) is not None
 
 
 def one_line(error: BaseException, limit: int = 240) -> str:
@@ -192,6 +198,25 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def external_files(path: Path) -> list[Path]:
+    """Return the files beside an ONNX file that hold weights of it, sorted; damaged ones none."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, OSError):
+        return []
+    names = {
+        entry.value
+        for weight in model.graph.initializer
+        if weight.data_location == onnx.TensorProto.EXTERNAL
+        for entry in weight.external_data
+        if entry.key == "location"
+    }
+    return [file for name in sorted(names) if (file := path.parent / name).is_file()]
 
 
 def constants_to_initializers(model: Any) -> None:

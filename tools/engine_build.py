@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.arguments import number
 from rtseg.realtime.errors import UsageError
+from rtseg.tools.argument_types import count_from_zero
 from rtseg.tools.engine_half import half_line, try_half
 from rtseg.tools.engine_plan import add_plan_options, build_for_gpu
 from rtseg.tools.step_progress import Progress
@@ -68,7 +69,13 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="PERCENT",
         help="share of the values that do not saturate, for percentile (%(default)s)",
     )
-    add("--calib-seed", type=int, default=0, metavar="N", help="of the choice (%(default)s)")
+    add(
+        "--calib-seed",
+        type=count_from_zero,
+        default=0,
+        metavar="N",
+        help="of the choice (%(default)s)",
+    )
     add("--calib-cache", type=Path, metavar="FILE", help="used where it fits, else written")
     parser.add_argument(
         "--keep-fp16",
@@ -158,8 +165,8 @@ def _make(
     if options.precision == "fp16":
         from rtseg.engines.convert_fp16 import convert_fp16
 
-        tried = try_half(options, source, None, show)
-        convert_fp16(source, output)
+        tried = try_half(options, source, options.size and options.size[::-1], show)
+        convert_fp16(source, output, options.size and options.size[::-1])
         record: dict[str, Any] = {**_written(source, output), "fp16_tried": tried}
     else:
         record = quantise(options, source, output, show)
@@ -222,6 +229,7 @@ def quantise(
         percentile=options.calib_percentile,
         keep_fp32=int(keep) if keep.isdecimal() else keep,
         cache=options.calib_cache,
+        size=options.size and options.size[::-1],
         threads=options.threads,
         progress=show,
     )

@@ -50,7 +50,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=argument_types.size,
         metavar="WxH",
-        help="for a GPU, and a network that takes any",
+        help="for a network that takes any, or comes in several",
     )
     add(
         "--target",
@@ -147,7 +147,8 @@ def _source(options: argparse.Namespace, precision: str, show: Progress) -> Path
     """Return the ONNX file to build from, after calibrating it if need be."""
     from rtseg.calibration.errors import CalibrationError
     from rtseg.engines.onnxfile import is_quantised, load_onnx
-    from rtseg.engines.shipped import shipped_models
+    from rtseg.engines.quality import DEFAULT_QUALITY, quality_points, size_of_quality
+    from rtseg.engines.shipped import choose_model, shipped_models
     from rtseg.tools.engine_build import shipped_fp32
 
     if options.file is not None and not options.file.is_file():
@@ -155,9 +156,13 @@ def _source(options: argparse.Namespace, precision: str, show: Progress) -> Path
     if precision != "int8":
         return options.file or shipped_fp32(options.model)
     if options.file is None and not options.calib_data:
-        for shipped in shipped_models():
-            if (shipped.name, shipped.precision) == (options.model, "int8"):
-                return shipped.path
+        shipped = shipped_models()
+        if any((one.name, one.precision) == (options.model, "int8") for one in shipped):
+            size = options.size and options.size[::-1]
+            size = size or size_of_quality(
+                quality_points(options.model), options.model, DEFAULT_QUALITY
+            )
+            return choose_model(shipped, options.model, "int8", size).path
     source: Path = options.file or shipped_fp32(options.model)
     if is_quantised(load_onnx(source)):
         return source
@@ -176,7 +181,7 @@ def _calibrated(options: argparse.Namespace, source: Path, show: Progress) -> Pa
     from rtseg.calibration.errors import CalibrationError
     from rtseg.engines.build import own_version
     from rtseg.engines.cache import writable_cache
-    from rtseg.engines.onnxfile import file_sha256
+    from rtseg.engines.fingerprint import network_sha256
     from rtseg.tools.engine_build import quantise
 
     folder = writable_cache(None, "networks")
@@ -189,12 +194,13 @@ def _calibrated(options: argparse.Namespace, source: Path, show: Progress) -> Pa
     images = select_images(options.calib_data, options.calib_images, seed=options.calib_seed)
     record = [
         own_version(),
-        file_sha256(source),
+        network_sha256(source),
         images.sha256(),
         options.calib_seed,
         options.calib_method,
         options.calib_percentile,
         options.keep_fp16,
+        options.size,
     ]
     key = hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
     stem = source.stem.removesuffix("-fp32")

@@ -21,6 +21,7 @@ from rtseg.calibration.observe import GraphRunner, observe
 from rtseg.calibration.qdq import tensors_to_quantise
 from rtseg.calibration.quantise import QuantisationReport, quantise_onnx
 from rtseg.calibration.thresholds import METHODS
+from rtseg.engines.convert_fp16 import convert_fp16
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 from tests.calibration.nets import SIZE, SPEC, save_images, save_network, tiny_network
 from tests.data import needs_shared_data, shared_data
@@ -337,3 +338,17 @@ def test_a_real_network_keeps_its_classes(tmp_path: Path) -> None:
     report = quantise_onnx(source, images, tmp_path / "int8.onnx", spec=spec, threads=2)
     assert len(report.quantised) > 100
     assert report.check.disagreement < 0.04
+
+
+def test_a_half_precision_network_is_refused(tmp_path: Path) -> None:
+    source = save_network(tmp_path / "net.onnx")
+    convert_fp16(source, tmp_path / "half.onnx")
+    with pytest.raises(CalibrationError, match="is FP16; INT8 is made from the FP32 network"):
+        load_network(tmp_path / "half.onnx")
+
+
+def test_a_network_of_one_size_is_not_calibrated_at_another(tmp_path: Path) -> None:
+    source = save_network(tmp_path / "net.onnx")
+    with pytest.raises(CalibrationError, match="Received: 96x64"):
+        load_network(source, size=(96, 64))
+    assert load_network(source, size=(SIZE, SIZE)).spec.width == SIZE

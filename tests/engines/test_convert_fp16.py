@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from onnx import TensorProto, helper, numpy_helper
 from rtseg.calibration.calibration_set import select_images
 from rtseg.calibration.quantise import quantise_onnx
 from rtseg.engines.convert_fp16 import convert_fp16, to_fp16
+from rtseg.engines.deployable import read_deployable
 from rtseg.engines.errors import EngineError
 from rtseg.engines.half import SMALLEST_SCALE, half_types
 from rtseg.engines.shipped import shipped_models
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 from tests.calibration.nets import SIZE, save_images, save_network, tiny_network
 from tests.data import shared_data
-from tests.engines.networks import TinyNet
+from tests.engines.networks import TinyNet, random_frames
 
 
 def run(model: Any, data: np.ndarray) -> np.ndarray:
@@ -183,3 +185,25 @@ def test_shipped_networks_agree_on_real_streets() -> None:
         frames = list(select_images(roots, 3).frames(shipped.height, shipped.width))
         same = [(run(model, f[None]) == run(half, f[None])).mean() for f in frames]
         assert np.mean(same) > 0.999, (shipped.name, same)
+
+
+def test_the_note_of_a_foreign_network_goes_into_the_new_file(tmp_path: Path) -> None:
+    names = [f"k{number}" for number in range(19)]
+    source = TinyNet().save(tmp_path / "net.onnx")
+    note = {"scale": 64, "mean": [0, 0, 0], "std": [1, 1, 1], "bgr": True, "classes": names}
+    (tmp_path / "net.onnx.json").write_text(json.dumps(note), "utf-8")
+    convert_fp16(source, tmp_path / "half.onnx")
+    half = onnx.load(str(tmp_path / "half.onnx"))
+    spec = spec_of(half)
+    assert (spec.precision, spec.scale, spec.bgr) == ("fp16", 64, True)
+    assert list(spec.classes.names) == names
+    frames = random_frames(TinyNet(), 1)
+    wanted = run(read_deployable(source).model, frames)
+    assert np.mean(run(half, frames) == wanted) > 0.98
+
+
+def test_a_network_of_any_size_is_settled_at_the_one_asked_for(tmp_path: Path) -> None:
+    source = TinyNet(dynamic=("hw",)).save(tmp_path / "net.onnx")
+    convert_fp16(source, tmp_path / "half.onnx", (96, 64))
+    spec = spec_of(onnx.load(str(tmp_path / "half.onnx")))
+    assert (spec.width, spec.height) == (96, 64)

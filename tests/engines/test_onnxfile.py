@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from rtseg.engines.adapt import adapt_onnx
 from rtseg.engines.errors import EngineError
-from rtseg.engines.onnxfile import is_half, is_quantised, load_onnx
+from rtseg.engines.onnxfile import explain_rejection, is_half, is_quantised, load_onnx
 from tests.engines.networks import TinyNet
 
 
@@ -137,3 +137,13 @@ def test_precision_is_read_from_the_graph() -> None:
     assert not is_quantised(TinyNet().proto())
     assert is_half(TinyNet(dtype="float16").proto())
     assert not is_half(TinyNet().proto())
+
+
+def test_the_node_that_was_named_is_blamed() -> None:
+    model = TinyNet().proto()
+    first, second = [node for node in model.graph.node if node.op_type == "Conv"][:2]
+    first.name, second.name = "Conv_1", "Conv_12"
+    text = explain_rejection(model, RuntimeError("bad channels in 'Conv_12' (4 and 3)"))
+    assert "'Conv_12'" in text
+    assert "'Conv_1'" not in text
+    assert "Conv_7" in explain_rejection(model, RuntimeError("bad channels in Conv_7"))

@@ -127,7 +127,12 @@ def test_failures_are_one_line(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--calib-images", "0"], ["--calib-images", "-3"], ["--calib-method", "kl"]],
+    [
+        ["--calib-images", "0"],
+        ["--calib-images", "-3"],
+        ["--calib-method", "kl"],
+        ["--calib-seed", "-1"],
+    ],
 )
 def test_wrong_usage_exits_2(network: Path, arguments: list[str]) -> None:
     assert main(["build", str(network), "--calib-data", ".", *arguments]) == 2

@@ -12,6 +12,8 @@ import pytest
 from onnx import numpy_helper
 
 from rtseg.engines.cuda import NoGpu, find_gpu
+from rtseg.engines.deployable import read_deployable
+from rtseg.engines.errors import EngineError
 from rtseg.tools.rt_seg_engine import main
 from tests.calibration.nets import save_images, save_network
 from tests.engines.networks import TinyNet
@@ -62,6 +64,52 @@ def test_a_foreign_network_that_takes_any_size(
     identity = build(capsys, str(foreign), "--size", "96x64")["identity"]
     assert (identity["width"], identity["height"]) == (96, 64)
     assert build(capsys, str(foreign), "--size", "64x64")["identity"]["width"] == 64
+
+
+def test_the_shipped_int8_network_is_the_one_that_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the sizes that come in INT8 the default one, or the one asked for."""
+    taken: list[Path] = []
+
+    def stop(source: Path, *rest: object, **options: object) -> None:
+        taken.append(source)
+        raise EngineError("far enough")
+
+    monkeypatch.setattr("rtseg.engines.build.build_engine", stop)
+    for typed in ([], ["--size", "384x384"]):
+        assert main(["build", "--backend", "rtx", "--precision", "int8", *typed]) == 1
+    assert [path.name for path in taken] == [
+        "espnet-lite-512x512-int8.onnx",
+        "espnet-lite-384x384-int8.onnx",
+    ]
+    assert main(["build", "--backend", "rtx", "--precision", "int8", "--size", "96x96"]) == 1
+    assert "Received: 96x96" in capsys.readouterr().err
+
+
+def test_int8_is_calibrated_at_the_size_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = TinyNet(dynamic=("hw",)).save(tmp_path / "foreign.onnx")
+    images = str(save_images(tmp_path / "images"))
+    typed = [str(foreign), "--precision", "int8", "--calib-data", images, "--size", "96x64"]
+    identity = build(capsys, *typed)["identity"]
+    assert (identity["width"], identity["height"]) == (96, 64)
+    out = tmp_path / "small.onnx"
+    assert main(["build", str(foreign), "-o", str(out), "-q", *typed[1:]]) == 0
+    assert read_deployable(out).spec.width == 96
+
+
+def test_another_note_is_another_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    foreign = TinyNet().save(tmp_path / "foreign.onnx")
+    note = tmp_path / "foreign.onnx.json"
+    note.write_text(json.dumps({"scale": 255}), "utf-8")
+    first = build(capsys, str(foreign))
+    assert build(capsys, str(foreign))["found"]
+    note.write_text(json.dumps({"scale": 64}), "utf-8")
+    second = build(capsys, str(foreign))
+    assert not second["found"]
+    assert second["output"] != first["output"]
 
 
 def test_int8_calibrates_once(
