@@ -5,7 +5,11 @@ Writes an ordinary Cityscapes root, so a run mixes it in like any other data set
 
 from __future__ import annotations
 
+import errno
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,15 +107,22 @@ def write_pseudo_labels(
 ) -> int:
     """Label ``images`` and write them as a Cityscapes root with split ``train``.
 
-    Images keep their names; each is copied in at most 1024 columns beside its label.
+    Images keep their names; those of one name get their folder's before it. Each is copied in
+    at most 1024 columns beside its label.
 
     Returns:
         The number of images written.
+
+    Raises:
+        ModelError: two images would be written under one name (``BAD_DATA``, before anything
+            is written), the teacher cannot be used, or the disk is full (``NO_SPACE``) or may
+            not be written (``PERMISSION_DENIED``).
+        CalibrationError: an image cannot be read.
     """
+    names = _names(images)
     see = teacher.open()
-    for path in images:
+    for path, name in zip(images, names, strict=True):
         image = read_image(path)
-        name = path.stem.removesuffix(IMAGE_SUFFIX)
         city = name.split("_", 1)[0]
         if image.shape[1] > 1024:
             size = (1024, round(image.shape[0] * 1024 / image.shape[1]))
@@ -122,8 +133,44 @@ def write_pseudo_labels(
             ("leftImg8bit", f"{IMAGE_SUFFIX}.png", image[:, :, ::-1]),
             ("gtFine", "_gtFine_labelTrainIds.png", label),
         ):
-            target = out / folder / "train" / city
-            target.mkdir(parents=True, exist_ok=True)
-            if not cv2.imwrite(str(target / f"{name}{suffix}"), data):
-                raise ModelError(f"cannot write {target}", reason="NO_SPACE")
+            _write(out / folder / "train" / city / f"{name}{suffix}", data)
     return len(images)
+
+
+def _names(images: Sequence[Path]) -> list[str]:
+    """Return a name for each image: its own, with its folder's before it where two share one."""
+    own = [path.stem.removesuffix(IMAGE_SUFFIX) for path in images]
+    often = Counter(own)
+    names = [
+        f"{path.resolve().parent.name}_{name}" if often[name] > 1 else name
+        for path, name in zip(images, own, strict=True)
+    ]
+    taken: dict[str, Path] = {}
+    for path, name in zip(images, names, strict=True):
+        if name in taken:
+            raise ModelError(
+                f"two images would be written as {name}. Received: {taken[name]} and {path}. "
+                "Allowed: other names, or folders of other names",
+                reason="BAD_DATA",
+            )
+        taken[name] = path
+    return names
+
+
+def _write(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a PNG file, whole or not at all."""
+    data = cv2.imencode(".png", image)[1].tobytes()
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise ModelError(
+            f"cannot write {path}: {error.strerror or error}. "
+            f"Allowed: a folder {'with more space' if full else 'that may be written'}",
+            reason="NO_SPACE" if full else "PERMISSION_DENIED",
+        ) from error

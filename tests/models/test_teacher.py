@@ -12,6 +12,7 @@ from rtseg.calibration.cityscapes import find_samples, read_image, read_label
 from rtseg.models.errors import ModelError
 from rtseg.models.teacher import Teacher, pseudo_label, write_pseudo_labels
 from rtseg.models.teacher_cache import open_remembered
+from rtseg.tools.rt_seg_model import main
 
 pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
 
@@ -47,6 +48,61 @@ def test_frames_become_a_data_set(tmp_path: Path) -> None:
     assert (label[:28] == 10).all()
     assert (label[36:48] == 0).all()
     assert (label[48:] == 255).all()
+
+
+def test_frames_of_one_name_get_their_folder_before_it(tmp_path: Path) -> None:
+    teacher = Teacher(write_teacher(tmp_path / "teacher.onnx"))
+    frames = [tmp_path / name for name in ("a/frame_000000.png", "b/frame_000000.png", "c/one.png")]
+    for shade, frame in enumerate(frames):
+        frame.parent.mkdir()
+        cv2.imwrite(str(frame), np.full((32, 64, 3), 100 * shade, np.uint8))
+    out = tmp_path / "pseudo"
+    assert write_pseudo_labels(frames, teacher, out) == 3
+    samples = find_samples(out, "train")
+    assert [sample.name for sample in samples] == ["a_frame_000000", "b_frame_000000", "one"]
+    assert [int(read_image(sample.image)[0, 0, 0]) for sample in samples] == [0, 100, 200]
+
+
+def test_frames_that_cannot_be_told_apart_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    teacher = Teacher(write_teacher(tmp_path / "teacher.onnx"))
+    frames = [tmp_path / name for name in ("x/day/1.png", "y/day/1.png")]
+    for frame in frames:
+        frame.parent.mkdir(parents=True)
+        cv2.imwrite(str(frame), np.zeros((32, 64, 3), np.uint8))
+    with pytest.raises(ModelError, match="two images would be written as day_1") as caught:
+        write_pseudo_labels(frames, teacher, tmp_path / "pseudo")
+    assert caught.value.reason == "BAD_DATA"
+    assert not (tmp_path / "pseudo").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_and_leaves_no_empty_file(tmp_path: Path) -> None:
+    teacher = Teacher(write_teacher(tmp_path / "teacher.onnx"))
+    frame = tmp_path / "ulm_1.png"
+    cv2.imwrite(str(frame), np.zeros((32, 64, 3), np.uint8))
+    folder = tmp_path / "pseudo" / "gtFine" / "train" / "ulm"
+    folder.mkdir(parents=True)
+    (folder / "ulm_1_gtFine_labelTrainIds.png.partial").symlink_to("/dev/full")
+    with pytest.raises(ModelError, match="No space left on device") as caught:
+        write_pseudo_labels([frame], teacher, tmp_path / "pseudo")
+    assert caught.value.reason == "NO_SPACE"
+    assert not list(folder.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = write_teacher(tmp_path / "teacher.onnx")
+    frame = tmp_path / "ulm_1.png"
+    cv2.imwrite(str(frame), np.zeros((32, 64, 3), np.uint8))
+    out = teacher / "inside"  # a file is no folder
+    arguments = ["pseudo-label", str(frame), "--teacher", str(teacher), "--out", str(out)]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("rt-seg-model: error: PERMISSION_DENIED: cannot write ")
+    assert error.count("\n") == 1
 
 
 def test_what_the_teacher_is_not_sure_of_is_void() -> None:
