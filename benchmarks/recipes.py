@@ -71,7 +71,7 @@ def train_row(
         [
             *(command("rt-seg-model"), "evaluate", str(folder / "run" / "average.weights.h5")),
             *("--network", config["network"], "--size", f"{side}x{side}"),
-            *("--data", str(options.data / options.validation), "--json"),
+            *("--data", str(options.data / options.validation), "--upsample", "logits", "--json"),
         ]
     )
     result = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ from rtseg.calibration.camvid import (
     read_camvid_label,
 )
 from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_label
-from rtseg.calibration.metrics import Scores, confusion_matrix, scores
+from rtseg.calibration.metrics import Scores
+from rtseg.calibration.verify import cityscapes_table, count_pixels, score_pixels
 from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.models.errors import ModelError, missing_package
 
@@ -33,8 +35,28 @@ if TYPE_CHECKING:
 
 U8 = NDArray[np.uint8]
 
+#: (height, width) of the input of Keras weights where none is asked for.
+DEFAULT_SIZE = (512, 512)
+
 #: RGB uint8 (H, W, 3) and the label's (height, width) -> class ids uint8 of that size.
 Predictor = Callable[[U8, tuple[int, int]], U8]
+
+
+@dataclass(frozen=True)
+class OpenNetwork:
+    """A network that is open, itself a predictor.
+
+    Attributes:
+        predict: gives the network's own class ids.
+        classes: what they stand for.
+    """
+
+    predict: Predictor
+    classes: ClassTable
+
+    def __call__(self, image: U8, size: tuple[int, int]) -> U8:
+        """Predict: RGB uint8 (H, W, 3) and (height, width) -> class ids uint8 of that size."""
+        return self.predict(image, size)
 
 
 def upsample_argmax(logits: NDArray[np.float32], size: tuple[int, int]) -> U8:
@@ -60,20 +82,29 @@ def nearest(labels: U8, size: tuple[int, int]) -> U8:
     )
 
 
-def keras_predictor(model: keras.Model) -> Predictor:
-    """Predict with a Keras network; logits are upsampled."""
+def keras_predictor(model: keras.Model, upsample: str = "logits") -> OpenNetwork:
+    """Predict with a Keras network of Cityscapes' classes.
+
+    Args:
+        model: the network.
+        upsample: ``logits``, or ``labels``: class ids are taken at the network's input size
+            and enlarged by nearest, as an engine's are.
+    """
     height, width = (int(side) for side in model.input_shape[1:3])
 
     def predict(image: U8, size: tuple[int, int]) -> U8:
         view = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         logits = np.asarray(model.predict_on_batch(view[None].astype(np.float32)))
-        return upsample_argmax(np.ascontiguousarray(logits[0].transpose(2, 0, 1)), size)
+        planes = np.ascontiguousarray(logits[0].transpose(2, 0, 1))
+        if upsample == "logits":
+            return upsample_argmax(planes, size)
+        return nearest(upsample_argmax(planes, (height, width)), size)
 
-    return predict
+    return OpenNetwork(predict, CITYSCAPES)
 
 
 @contextmanager
-def engine_predictor(path: Path, **options: Any) -> Iterator[Predictor]:
+def engine_predictor(path: Path, **options: Any) -> Iterator[OpenNetwork]:
     """Predict with an engine, as ``rt-seg`` does; its class ids are enlarged by nearest."""
     from rtseg.engines.registry import open_engine
 
@@ -84,15 +115,22 @@ def engine_predictor(path: Path, **options: Any) -> Iterator[Predictor]:
             view = cv2.resize(image, size_in, interpolation=cv2.INTER_LINEAR)
             return nearest(engine.infer(np.asarray(view, np.uint8)[None])[0], size)
 
-        yield predict
+        yield OpenNetwork(predict, engine.spec.classes)
 
 
-def logits_predictor(path: Path) -> Predictor:
+def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNetwork:
     """Predict with an exported ONNX file cut before its upsampling; logits are upsampled.
+
+    Args:
+        path: the file.
+        size: width and height in pixels, for a network that takes any.
 
     Raises:
         ModelError: ONNX Runtime is missing, or the file is not one of ours.
+        EngineError: its description is damaged, or it has another size (``ENGINE_MISMATCH``).
     """
+    from rtseg.engines.adapt import adapt_onnx
+
     try:
         import onnx
         import onnxruntime as ort
@@ -108,19 +146,19 @@ def logits_predictor(path: Path) -> Predictor:
             f"{path} has no upsampling to cut off; judge its labels instead",
             reason="BAD_WEIGHTS",
         ) from error
+    spec = adapt_onnx(path, size).spec
     del model.graph.output[:]
     model.graph.output.append(
         onnx.helper.make_tensor_value_info(tail.input[0], onnx.TensorProto.FLOAT, None)
     )
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
-    height, width = (int(side) for side in entry.shape[1:3])
 
     def predict(image: U8, size: tuple[int, int]) -> U8:
-        view = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        view = cv2.resize(image, (spec.width, spec.height), interpolation=cv2.INTER_LINEAR)
         return upsample_argmax(session.run(None, {entry.name: view[None]})[0][0], size)
 
-    return predict
+    return OpenNetwork(predict, spec.classes)
 
 
 def find_data(root: Path, split: str, kind: str) -> list[Sample]:
@@ -139,63 +177,79 @@ def judge(
     samples: Sequence[Sample],
     kind: str = "cityscapes",
     *,
+    classes: ClassTable = CITYSCAPES,
     progress: Callable[[int, int], None] = lambda done, total: None,
     observe: Sequence[Callable[[Sample, U8, U8], None]] = (),
 ) -> tuple[ClassTable, Scores]:
-    """Score a 19-class network on labelled samples.
+    """Score a network that knows Cityscapes' 19 classes on labelled samples.
 
-    On CamVid its classes are mapped to CamVid's 11 first.
+    Classes are matched by name. As in Cityscapes' scripts, a pixel that is given to another
+    class is missing from its true one, and is a false positive of none. On CamVid they are
+    mapped to CamVid's 11 then.
 
     Args:
         predict: the network.
         samples: what it is judged on.
         kind: ``cityscapes`` or ``camvid``.
+        classes: of the network.
         progress: told (done, total) after each image.
-        observe: each is given the sample, its label and the prediction, both uint8 (H, W).
+        observe: each is given the sample, its label and the prediction, both uint8 (H, W)
+            in the classes judged; 255 in the prediction is another class.
 
     Returns:
         The classes judged, and the scores.
+
+    Raises:
+        CalibrationError: ``CLASS_MISMATCH`` where the network lacks a class of Cityscapes, or
+            a file cannot be read.
     """
     table = CAMVID if kind == "camvid" else CITYSCAPES
-    mapping = from_cityscapes_table()
-    matrix = np.zeros((len(table), len(table)), np.int64)
+    mapping = cityscapes_table(classes)
+    if kind == "camvid":
+        mapping = from_cityscapes_table()[mapping]
+    matrix = np.zeros((len(table), len(table) + 1), np.int64)
     for number, sample in enumerate(samples, 1):
         label = read_camvid_label(sample) if kind == "camvid" else read_label(sample)
         height, width = label.shape
-        guess = predict(read_image(sample.image), (height, width))
-        if kind == "camvid":
-            guess = mapping[guess]
-        matrix += confusion_matrix(label, guess, len(table))
+        guess = mapping[predict(read_image(sample.image), (height, width))]
+        matrix += count_pixels(label, guess, len(table))
         for each in observe:
             each(sample, label, guess)
         progress(number, len(samples))
-    return table, scores(matrix)
+    return table, score_pixels(matrix)
 
 
 @contextmanager
 def open_predictor(
-    model: Path, *, network: str, size: tuple[int, int], upsample: str, backend: str
-) -> Iterator[Predictor]:
+    model: Path, *, network: str, size: tuple[int, int] | None, upsample: str, backend: str
+) -> Iterator[OpenNetwork]:
     """Open whatever ``model`` is: ``.weights.h5``, or an engine file.
 
     Args:
         model: Keras weights, or an ONNX or engine file.
         network: what the Keras weights belong to.
-        size: (height, width) of the input for Keras weights.
+        size: (height, width) of the input; None takes 512×512 for Keras weights, and for
+            other files what they say.
         upsample: ``labels`` (as the loop does) or ``logits`` (as papers do).
         backend: of the engine.
+
+    Raises:
+        ModelError: weights that cannot be used.
+        EngineError: a file that cannot be used, or that has another size
+            (``ENGINE_MISMATCH``).
     """
+    wanted = size and (size[1], size[0])
     with ExitStack() as stack:
         if model.name.endswith(".h5"):
             from rtseg.models.registry import build, load_weights
 
-            keras_model = build(network, *size)
+            keras_model = build(network, *(size or DEFAULT_SIZE))
             load_weights(keras_model, str(model))
-            yield keras_predictor(keras_model)
+            yield keras_predictor(keras_model, upsample)
         elif upsample == "logits":
-            yield logits_predictor(model)
+            yield logits_predictor(model, wanted)
         else:
-            yield stack.enter_context(engine_predictor(model, backend=backend))
+            yield stack.enter_context(engine_predictor(model, backend=backend, size=wanted))
 
 
 def as_text(table: ClassTable, result: Scores) -> str:

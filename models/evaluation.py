@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.cityscapes import Sample, read_instances
 from rtseg.calibration.instances import InstanceStats
-from rtseg.calibration.metrics import Scores, category_iou, confusion_matrix, scores
+from rtseg.calibration.metrics import Scores, category_iou
+from rtseg.calibration.verify import count_pixels, score_pixels
 from rtseg.engines.labels import VOID_ID, ClassTable
 from rtseg.models.augment import boundary_pixels
 
@@ -27,14 +28,14 @@ class InstanceJudge:
 
     def __init__(self, table: ClassTable) -> None:
         self._stats = InstanceStats(table)
-        self._matrix = np.zeros((len(table), len(table)), np.int64)
+        self._matrix = np.zeros((len(table), len(table) + 1), np.int64)
 
     def __call__(self, sample: Sample, label: U8, guess: U8) -> None:
         """Add one image, if it has instance ids."""
         instances = read_instances(sample)
         if instances is not None:
             self._stats.add(instances, guess)
-            self._matrix += confusion_matrix(label, guess, len(self._matrix))
+            self._matrix += count_pixels(label, guess, len(self._matrix))
 
     @property
     def images(self) -> int:
@@ -63,14 +64,15 @@ class OutlineJudge:
 
     def __init__(self, table: ClassTable, reach_px: int) -> None:
         self.reach_px = reach_px
-        self._near = np.zeros((len(table), len(table)), np.int64)
+        self._near = np.zeros((len(table), len(table) + 1), np.int64)
         self._away = self._near.copy()
 
     def __call__(self, sample: Sample, label: U8, guess: U8) -> None:
         """Add one image."""
         near = boundary_pixels(label[None], self.reach_px)[0]
         for matrix, there in ((self._near, near), (self._away, ~near)):
-            matrix += confusion_matrix(np.where(there, label, VOID_ID), guess, len(matrix))
+            seen = np.where(there, label, np.uint8(VOID_ID))
+            matrix += count_pixels(seen, guess, len(matrix))
 
     @property
     def near_share(self) -> float:
@@ -80,11 +82,11 @@ class OutlineJudge:
 
     def near(self) -> Scores:
         """Scores of the pixels near an outline."""
-        return scores(self._near)
+        return score_pixels(self._near)
 
     def away(self) -> Scores:
         """Scores of the others."""
-        return scores(self._away)
+        return score_pixels(self._away)
 
 
 def mean_of(values: Any) -> float:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from rtseg.calibration.cityscapes import Sample
-    from rtseg.models.evaluate import U8, Predictor
+    from rtseg.engines.labels import ClassTable
+    from rtseg.models.evaluate import U8, OpenNetwork
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -23,7 +24,12 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     network = argparse.ArgumentParser(add_help=False)
     network.add_argument("model", type=Path, help="an .onnx or engine file, or .weights.h5")
     network.add_argument("--network", default="espnet-lite", help="of .weights.h5 (%(default)s)")
-    network.add_argument("--size", type=size, default=(512, 512), metavar="WxH")
+    network.add_argument(
+        "--size",
+        type=size,
+        metavar="WxH",
+        help="of the network's input (default: 512x512 for .weights.h5, else the file's own)",
+    )
     network.add_argument(
         "--upsample",
         choices=("labels", "logits"),
@@ -68,7 +74,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     consistency.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _predictor(options: argparse.Namespace) -> AbstractContextManager[Predictor]:
+def _predictor(options: argparse.Namespace) -> AbstractContextManager[OpenNetwork]:
     from rtseg.models.evaluate import open_predictor
 
     return open_predictor(
@@ -109,11 +115,19 @@ def evaluate(options: argparse.Namespace) -> None:
     if outline:
         observe.append(outline)
     gallery = None
-    if options.gallery:
-        gallery = Gallery(options.gallery, classes)
-        observe.append(gallery)
-    with _predictor(options) as predict:
-        table, result = judge(predict, samples, options.kind, progress=progress, observe=observe)
+    with _predictor(options) as network:
+        if options.gallery:
+            _refuse_others(network.classes)
+            gallery = Gallery(options.gallery, classes)
+            observe.append(gallery)
+        table, result = judge(
+            network,
+            samples,
+            options.kind,
+            classes=network.classes,
+            progress=progress,
+            observe=observe,
+        )
     if gallery:
         title = f"{options.model.name} on {options.data.resolve().name}, {options.split}"
         page = gallery.finish(title, result)
@@ -132,6 +146,21 @@ def evaluate(options: argparse.Namespace) -> None:
         print(page)
 
 
+def _refuse_others(classes: ClassTable) -> None:
+    from rtseg.calibration.verify import cityscapes_table
+    from rtseg.engines.labels import VOID_ID
+    from rtseg.models.errors import ModelError
+
+    mapping = cityscapes_table(classes)
+    others = [name for number, name in enumerate(classes.names) if mapping[number] == VOID_ID]
+    if others:
+        raise ModelError(
+            "a gallery has colours for the classes that are judged alone. Received: a network "
+            f"with {len(others)} others, such as {others[0]}. Allowed: leave --gallery out",
+            reason="CLASS_MISMATCH",
+        )
+
+
 def consistency(options: argparse.Namespace) -> None:
     """Judge how steady a network is on a clip and print the figures."""
     from itertools import islice
@@ -139,21 +168,20 @@ def consistency(options: argparse.Namespace) -> None:
     import numpy as np
 
     from rtseg.calibration.temporal import ConsistencyMeter, working_size
-    from rtseg.engines.labels import CITYSCAPES
     from rtseg.realtime.smooth import Smoother
     from rtseg.realtime.sources.resolve import open_source
 
-    meter = ConsistencyMeter(len(CITYSCAPES))
     smoother = Smoother(options.smooth or 1)
-    with _predictor(options) as predict, open_source(options.clip) as source:
+    with _predictor(options) as network, open_source(options.clip) as source:
+        meter = ConsistencyMeter(len(network.classes))
         for frame in islice(source.frames(), options.max_frames):
             image = np.asarray(frame.video.to_ndarray(format="rgb24"), np.uint8)
-            labels = predict(image, working_size(*image.shape[:2]))
+            labels = network(image, working_size(*image.shape[:2]))
             meter.add(image, smoother.steady(frame.video, labels, frame.pts_s))
     result = meter.result()
     by_class = {
         name: float(iou)
-        for name, iou in zip(CITYSCAPES.names, result.class_iou, strict=True)
+        for name, iou in zip(network.classes.names, result.class_iou, strict=True)
         if not np.isnan(iou)
     }
     if options.json:
@@ -167,6 +195,7 @@ def consistency(options: argparse.Namespace) -> None:
         print(json.dumps(found))
         return
     rows = {**by_class, "warped mIoU": result.mean_iou, "agreement": result.agreement}
+    width = max(14, *(len(name) for name in rows))
     for name, value in rows.items():
-        print(f"{name:<14}  {100 * value:5.2f}")
+        print(f"{name:<{width}}  {100 * value:5.2f}")
     print(f"{result.pairs} pairs of frames, {100 * result.judged:.1f} % of the pixels judged")

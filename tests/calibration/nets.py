@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from rtseg.engines.deployable import set_description
 from rtseg.engines.labels import ClassTable, distinct_palette
+from rtseg.engines.sidecar import default_classes
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 
 CLASSES = 5
@@ -98,8 +102,11 @@ class Builder:
         )
 
 
-def tiny_network(seed: int = 0, *, opset: int = 17) -> Any:
-    """A separable network with two linear bottlenecks, a residual, a pooled branch and a skip."""
+def tiny_network(seed: int = 0, *, opset: int = 17, classes: int = CLASSES) -> Any:
+    """A separable network with two linear bottlenecks, a residual, a pooled branch and a skip.
+
+    Of any other number of classes, they are those of Cityscapes or without a name.
+    """
     b = Builder(seed)
     x = b.node("Cast", ["frames"], "to_float", to=TensorProto.FLOAT)
     x = b.node("Transpose", [x], "to_nchw", perm=[0, 3, 1, 2])
@@ -121,8 +128,8 @@ def tiny_network(seed: int = 0, *, opset: int = 17) -> Any:
     skip = b.conv(stem, "skip", (8, 8), relu6=False)
     x = b.node("Add", [x, skip], "merge")
     x = b.conv(x, "refine", (8, 8), kernel=3, depthwise=True)
-    x = b.conv(x, "logits", (8, CLASSES), norm=False, relu6=False)
-    x = b.resize(x, "enlarge", (1, CLASSES, SIZE, SIZE))
+    x = b.conv(x, "logits", (8, classes), norm=False, relu6=False)
+    x = b.resize(x, "enlarge", (1, classes, SIZE, SIZE))
     x = b.node("ArgMax", [x], "argmax", axis=1, keepdims=0)
     b.nodes.append(helper.make_node("Cast", [x], ["labels"], "to_labels", to=TensorProto.UINT8))
     graph = helper.make_graph(
@@ -133,13 +140,32 @@ def tiny_network(seed: int = 0, *, opset: int = 17) -> Any:
         b.constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    model.metadata_props.add(key=METADATA_KEY, value=SPEC.to_json())
+    spec = SPEC if classes == CLASSES else replace(SPEC, classes=default_classes(classes))
+    model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     onnx.checker.check_model(model)
     return model
 
 
-def save_network(path: Path, seed: int = 0) -> Path:
-    onnx.save(tiny_network(seed), path)
+def save_network(path: Path, seed: int = 0, *, classes: int = CLASSES) -> Path:
+    onnx.save(tiny_network(seed, classes=classes), path)
+    return path
+
+
+def named(*names: str) -> ClassTable:
+    return ClassTable(names, distinct_palette(len(names)))
+
+
+def engine_file(path: Path, order: Sequence[int], names: Sequence[str]) -> Path:
+    """The tiny network with ``names`` as its classes, put into another order."""
+    model = tiny_network(classes=len(names))
+    next(n for n in model.graph.node if n.name == "enlarge").name = "upsample"
+    for weight in model.graph.initializer:
+        if weight.name in ("logits_w", "logits_b"):
+            values = numpy_helper.to_array(weight)
+            weight.CopyFrom(numpy_helper.from_array(values[list(order)], weight.name))
+    table = named(*(names[number] for number in order))
+    set_description(model, replace(SPEC, classes=table))
+    onnx.save(model, path)
     return path
 
 

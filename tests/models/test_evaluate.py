@@ -5,10 +5,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.calibration.camvid import find_camvid, to_cityscapes_table
-from rtseg.calibration.cityscapes import find_samples, read_label
+from rtseg.calibration.cityscapes import find_samples, read_image, read_label
+from rtseg.engines.errors import EngineError
+from rtseg.engines.labels import CITYSCAPES
 from rtseg.models.errors import ModelError
 from rtseg.models.evaluate import (
     as_text,
@@ -18,8 +22,10 @@ from rtseg.models.evaluate import (
     keras_predictor,
     logits_predictor,
     nearest,
+    open_predictor,
     upsample_argmax,
 )
+from tests.calibration.nets import engine_file
 from tests.models.scenes import write_camvid, write_cityscapes
 
 
@@ -82,6 +88,61 @@ def test_the_three_ways_agree(tmp_path: Path) -> None:
         third = predict(image, size)
     assert (first == second).mean() > 0.999
     assert (first == third).mean() > 0.99
+
+
+def test_keras_takes_class_ids_as_the_loop_does(tmp_path: Path) -> None:
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    from rtseg.models.export import export_onnx
+    from rtseg.models.registry import build
+
+    write_cityscapes(tmp_path, "val", count=1)
+    image = read_image(find_samples(tmp_path, "val")[0].image)
+    model = build("espnet-lite", 64, 64)
+    weights = tmp_path / "net.weights.h5"
+    model.save_weights(weights)
+    path = export_onnx(model, tmp_path / "net-64x64-fp32.onnx")
+    found = {}
+    for file in (weights, path):
+        with open_predictor(
+            file, network="espnet-lite", size=(64, 64), upsample="labels", backend="auto"
+        ) as predict:
+            found[file] = predict(image, (256, 512))
+    assert (found[weights] == found[path]).mean() > 0.99
+    blocks = found[weights].reshape(64, 4, 64, 8)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+    assert not np.array_equal(keras_predictor(model)(image, (256, 512)), found[weights])
+
+
+def test_another_size_than_a_files_own_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
+    path = engine_file(tmp_path / "net.onnx", range(19), CITYSCAPES.names)
+    for upsample in ("labels", "logits"):
+        with (
+            pytest.raises(EngineError, match="made for 32x32") as caught,
+            open_predictor(path, network="", size=(64, 96), upsample=upsample, backend="auto"),
+        ):
+            pass
+        assert caught.value.reason == "ENGINE_MISMATCH"
+
+
+def test_a_network_of_any_size_takes_the_one_asked_for(tmp_path: Path) -> None:
+    kernel = np.random.default_rng(0).normal(size=(19, 3, 1, 1)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["image", "kernel"], ["logits"])],
+        "free",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 19, "h", "w"])],
+        [numpy_helper.from_array(kernel, "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "free.onnx")
+    image = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
+    with open_predictor(
+        tmp_path / "free.onnx", network="", size=(32, 64), upsample="labels", backend="auto"
+    ) as predict:
+        blocks = predict(image, (256, 256)).reshape(32, 8, 64, 4)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+    assert len(np.unique(blocks)) > 1
 
 
 def test_only_our_files_can_be_cut(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from rtseg.calibration.calibration_set import read_frame
+from rtseg.engines.labels import CITYSCAPES
 from rtseg.engines.preprocess import to_engine_input
 from rtseg.engines.registry import open_engine
 from rtseg.tools.rt_seg_engine import main
@@ -19,7 +20,7 @@ from tests.calibration.nets import CLASSES, SIZE, save_images, save_network
 
 @pytest.fixture
 def network(tmp_path: Path) -> Path:
-    return save_network(tmp_path / "tiny-32x32-fp32.onnx")
+    return save_network(tmp_path / "tiny-32x32-fp32.onnx", classes=len(CITYSCAPES))
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from rtseg.engines.labels import CITYSCAPES
+from rtseg.engines.registry import open_engine
 from rtseg.tools.rt_seg_model import main
-from tests.models.scenes import scene, write_cityscapes
+from tests.calibration.nets import engine_file
+from tests.models.scenes import scene, write_camvid, write_cityscapes
 
 WEIGHTS = sorted((Path(__file__).parents[2] / "models" / "weights").glob("*.onnx"))
 
@@ -132,3 +135,70 @@ def test_a_gallery_is_written_once(
     assert len(list(folder.glob("*.png"))) == 2
     assert main(arguments) == 1
     assert "error: BAD_CONFIG: the folder of a gallery must be empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["cityscapes", "camvid"])
+@pytest.mark.parametrize("upsample", ["labels", "logits"])
+def test_the_order_of_an_engines_classes_changes_nothing(
+    kind: str, upsample: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
+    write = write_camvid if kind == "camvid" else write_cityscapes
+    root = str(write(tmp_path / "data", "val", count=2))
+    found = []
+    for number, order in enumerate((range(19), range(18, -1, -1))):
+        file = engine_file(tmp_path / f"{number}.onnx", order, CITYSCAPES.names)
+        arguments = ["evaluate", str(file), "--data", root, "--kind", kind, "--json"]
+        assert main([*arguments, "--upsample", upsample, "--backend", "onnxruntime"]) == 0
+        found.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert found[0] == found[1]
+    assert np.count_nonzero(np.sum(found[0]["confusion_matrix"], 0)) > 1
+
+
+def test_an_engine_without_the_classes_of_the_data_is_refused(
+    city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(engine_file(tmp_path / "18.onnx", range(18), CITYSCAPES.names[:18]))
+    assert main(["evaluate", file, "--data", str(city)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "error: CLASS_MISMATCH: the network lacks classes of Cityscapes: bicycle. " in error
+
+
+def test_other_classes_are_wrong_and_no_classs_false_positives(
+    city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [*CITYSCAPES.names, *(f"other {number}" for number in range(11))]
+    image = scene(0, 32, 32)[0]
+    with open_engine(engine_file(tmp_path / "net.onnx", range(30), names)) as engine:
+        common = int(np.bincount(engine.infer(image[None]).ravel()).argmax())
+    names = np.roll(names, common - len(CITYSCAPES)).tolist()  # what is seen most is another
+    file = str(engine_file(tmp_path / "30.onnx", range(30), names))
+    arguments = ["evaluate", file, "--data", str(city), "--outline", "3"]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    matrix = np.array(found["confusion_matrix"])
+    assert matrix.shape == (19, 20)
+    assert np.trace(matrix) / matrix.sum() == pytest.approx(found["pixel_accuracy"])
+    assert main(arguments) == 0
+    assert "category mIoU" in capsys.readouterr().out
+    assert main([*arguments, "--gallery", str(tmp_path / "gallery")]) == 1
+    assert "CLASS_MISMATCH: a gallery has colours" in capsys.readouterr().err
+    assert not (tmp_path / "gallery").exists()
+
+
+def test_consistency_names_the_networks_own_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"thing {number}" for number in range(30)]
+    file = str(engine_file(tmp_path / "30.onnx", range(29, -1, -1), names))
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    image, _ = scene(3, 256, 128)
+    for number in range(2):
+        cv2.imwrite(str(clip / f"frame_{number:06d}.png"), image[:, :, ::-1])
+    assert main(["consistency", file, str(clip), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    with open_engine(file) as engine:
+        view = cv2.resize(image, (engine.spec.width, engine.spec.height))
+        seen = np.unique(engine.infer(np.asarray(view, np.uint8)[None])[0])
+        assert set(found["class_iou"]) == {engine.spec.classes.names[number] for number in seen}
