@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from rtseg.models.errors import ModelError
 
@@ -24,6 +25,55 @@ def refuse(what: str, allowed: str) -> ModelError:
     return ModelError(f"{what}; {allowed}", reason="BAD_CONFIG")
 
 
+#: What is allowed for an option of each type; others hold objects.
+_WORDS = {
+    "int": "a whole number",
+    "int | None": "a whole number or null",
+    "float": "a number",
+    "float | None": "a number or null",
+    "bool": "true or false",
+    "str": "a text",
+    "tuple[str, ...]": "a list of texts",
+    "tuple[float, float]": "two numbers above 0, the smaller first",
+}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether ``value`` is of the type ``hint`` of an option; numbers must be finite."""
+    parts = get_args(hint)
+    if get_origin(hint) is tuple:
+        kinds = parts[:1] * len(value) if isinstance(value, tuple) and ... in parts else parts
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(kinds)
+            and all(_fits(one, kind) for one, kind in zip(value, kinds, strict=True))
+        )
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    if hint in (int, float):
+        wanted = (int, float) if hint is float else int
+        number = isinstance(value, wanted) and not isinstance(value, bool)
+        return number and abs(value) <= sys.float_info.max
+    return isinstance(value, hint)
+
+
+def _check_types(config: Any) -> None:
+    hints = get_type_hints(type(config))
+    for option in dataclasses.fields(config):
+        value = getattr(config, option.name)
+        if not _fits(value, hints[option.name]):
+            allowed = _WORDS.get(str(option.type), "an object, or a list of them")
+            raise refuse(f"{option.name} {value!r}", f"allowed: {allowed}")
+
+
+def _check(config: Any, names: str, is_allowed: Callable[[Any], bool], allowed: str) -> None:
+    """Refuse the first of these options whose value is not allowed."""
+    for name in names.split():
+        value = getattr(config, name)
+        if not is_allowed(value):
+            raise refuse(f"{name} {value}", f"allowed: {allowed}")
+
+
 @dataclass(frozen=True)
 class Phase:
     """A stretch of the run.
@@ -37,6 +87,9 @@ class Phase:
     until: float
     crop: int
     batch: int
+
+    def __post_init__(self) -> None:
+        _check_types(self)
 
 
 @dataclass(frozen=True)
@@ -60,6 +113,9 @@ class SourceConfig:
     sharp: bool = True
     soft: bool = False
     bonnet: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_types(self)
 
 
 @dataclass(frozen=True)
@@ -95,9 +151,12 @@ class AugmentConfig:
     mosaic_scale: tuple[float, float] = (0.4, 0.7)
 
     def __post_init__(self) -> None:
-        for name in ("mix", "mosaic"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise refuse(f"{name} {getattr(self, name)}", "allowed: 0 to 1")
+        _check_types(self)
+        _check(self, "blur jpeg noise mix mosaic", lambda v: 0 <= v <= 1, "0 to 1")
+        _check(self, "brightness contrast saturation hue", lambda v: v >= 0, "0 or more")
+        _check(self, "aspect", lambda v: v >= 1, "1 or more")
+        pair = _WORDS["tuple[float, float]"]
+        _check(self, "scale mosaic_scale", lambda v: 0 < v[0] <= v[1], pair)
 
 
 @dataclass(frozen=True)
@@ -124,13 +183,10 @@ class LossConfig:
     auxiliary_at: str = "neck_act"
 
     def __post_init__(self) -> None:
-        if not 0 < self.hardest <= 1:
-            raise refuse(f"hardest {self.hardest}", "allowed: above 0, to 1")
-        for name in ("dice", "lovasz", "boundary", "auxiliary"):
-            if not getattr(self, name) >= 0:
-                raise refuse(f"{name} {getattr(self, name)}", "allowed: 0 or more")
-        if self.boundary_px < 1:
-            raise refuse(f"boundary_px {self.boundary_px}", "allowed: 1 or more")
+        _check_types(self)
+        _check(self, "hardest", lambda v: 0 < v <= 1, "above 0, to 1")
+        _check(self, "dice lovasz boundary auxiliary", lambda v: v >= 0, "0 or more")
+        _check(self, "boundary_px", lambda v: v >= 1, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -173,6 +229,7 @@ class TrainConfig:
         validation_minutes: minutes between two looks at it.
         checkpoint_minutes: minutes between two checkpoints.
         augment: limits of the views.
+        limit: at most so many images of each source (for probes); None for all.
     """
 
     network: str
@@ -204,8 +261,10 @@ class TrainConfig:
     validation_minutes: float = 10.0
     checkpoint_minutes: float = 4.0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    limit: int | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if not self.sources:
             raise refuse("no data source given", "at least one is needed")
         for source in (*self.sources, *((self.validation,) if self.validation else ())):
@@ -226,8 +285,15 @@ class TrainConfig:
                     f"phase with crop {phase.crop} and batch {phase.batch}",
                     "allowed: crop a multiple of 32, batch at least 2",
                 )
-        if self.norm_batches < 0:
-            raise refuse(f"norm_batches {self.norm_batches}", "allowed: 0 or more")
+        _check(self, "size validation_images", lambda v: v >= 1, "1 or more")
+        _check(self, "limit", lambda v: v is None or v >= 1, "1 or more, or null")
+        _check(self, "head_rate clip weight_cap", lambda v: v > 0, "above 0")
+        from_zero = "encoder_rate weight_decay warmup power norm_batches distill"
+        from_zero += " validation_minutes checkpoint_minutes"
+        _check(self, from_zero, lambda v: v >= 0, "0 or more")
+        _check(self, "rare", lambda v: 0 <= v <= 1, "0 to 1")
+        _check(self, "ema", lambda v: 0 <= v < 1, "0 up to below 1")
+        _check(self, "seed", lambda v: 0 <= v < 2**32, f"0 to {2**32 - 1}")
         if self.steps < 1 or (self.minutes is not None and not self.minutes > 0):
             raise refuse(f"run of {self.steps} steps, {self.minutes} minutes", "allowed: above 0")
         for name, allowed in (
@@ -239,14 +305,8 @@ class TrainConfig:
                 raise refuse(
                     f"unknown {name} {getattr(self, name)!r}", f"allowed: {', '.join(allowed)}"
                 )
-        if not 0 <= self.rare <= 1:
-            raise refuse(f"rare {self.rare}", "allowed: 0 to 1")
-        if not self.distill >= 0:
-            raise refuse(f"distill {self.distill}", "allowed: 0 or more")
         if self.distill and not any(source.soft for source in self.sources):
             raise refuse(f"distill {self.distill}", "at least one source marked soft is needed")
-        if not 0 <= self.ema < 1:
-            raise refuse(f"ema {self.ema}", "allowed: 0 up to below 1")
 
     def phase_at(self, progress: float) -> Phase:
         """Return the phase at ``progress`` (0 to 1)."""

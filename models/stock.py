@@ -301,8 +301,9 @@ def _batch(views: Sequence[tuple[U8, U8, U8 | None]], next_sample: int) -> Batch
 class BatchLoader:
     """Draws batches in a thread of its own; a context manager.
 
-    ``size`` is called before each batch with its first sample's number and returns
-    (batch size, crop), so that a run may change both on the way. ``workers`` is how many
+    ``size`` is called before each batch with the number of its step, counted from ``step``,
+    and returns (batch size, crop), so that a run may change both on the way. Batches are drawn
+    ahead of the run: it must go by that number, not by where the run is. ``workers`` is how many
     threads draw the views of a batch at once; the batches are the same for any number.
     """
 
@@ -313,8 +314,9 @@ class BatchLoader:
         *,
         seed: int,
         nominal: int,
-        size: Callable[[], tuple[int, int]],
+        size: Callable[[int], tuple[int, int]],
         start: int = 0,
+        step: int = 0,
         depth: int = 3,
         rare: float = 0.0,
         workers: int = 1,
@@ -322,7 +324,7 @@ class BatchLoader:
         self._workers = workers
         self._stock, self._config, self._rare = stock, config, rare
         self._seed, self._nominal, self._size = seed, nominal, size
-        self._next = start
+        self._next, self._step = start, step
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(depth)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="batches")
@@ -360,7 +362,7 @@ class BatchLoader:
 
     def _draw_batches(self, workers: ThreadPoolExecutor) -> None:
         while not self._stop.is_set():
-            count, crop = self._size()
+            count, crop = self._size(self._step)
             numbers = range(self._next, self._next + count)
             views = list(workers.map(partial(self._draw, crop), numbers))
             if self._config.mix:
@@ -368,6 +370,7 @@ class BatchLoader:
                 rng = np.random.default_rng((self._seed, self._next, MIX_STREAM))
                 views = mix_views(views, rng, self._config.mix)
             self._next += count
+            self._step += 1
             self._put(_batch(views, self._next))
 
     def _put(self, what: Batch | BaseException) -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint"
 AVERAGE = "average.weights.h5"
+#: Of the checkpoint of each trainer.
+SUFFIXES = {"torch": ".pt", "keras": ".npz"}
 LOG_EVERY = 20
 #: Validation labels are judged in this size (width, height) while training.
 VALIDATION_SIZE = (1024, 512)
@@ -73,9 +75,12 @@ class Progress:
     sample: int = 0
     seconds: float = 0.0
 
-    def part(self, config: TrainConfig) -> float:
-        """Part of the run that is done, 0 to 1, by steps or minutes, whichever is further."""
-        done = self.step / config.steps
+    def part(self, config: TrainConfig, step: int | None = None) -> float:
+        """Part of the run that is done, 0 to 1, by steps or minutes, whichever is further.
+
+        With ``step``, the part before that step, as far as the clock tells by now.
+        """
+        done = (self.step if step is None else step) / config.steps
         if config.minutes is not None:
             done = max(done, self.seconds / 60.0 / config.minutes)
         return min(done, 1.0)
@@ -154,6 +159,18 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         )
 
 
+def check_same_trainer(name: str, folder: Path) -> None:
+    """Raise `ModelError` if ``folder`` holds a checkpoint of another trainer than ``name``."""
+    for other, suffix in SUFFIXES.items():
+        path = folder / (CHECKPOINT + suffix)
+        if other != name and path.exists():
+            raise ModelError(
+                f"{path} was written by the {other} trainer; --trainer {other} continues it. "
+                f"Received: {name}",
+                reason="BAD_CONFIG",
+            )
+
+
 class Run:
     """One training run in one folder.
 
@@ -163,7 +180,6 @@ class Run:
         data_root: where relative data sets lie.
         make_trainer: from class weights to a trainer.
         say: receives each line of the log for people.
-        limit: at most so many images a source (probes and tests).
         teacher: what ``config.distill`` learns from, see `load_stock`.
         watchers: are told each step and each look; closed at the end of `train`.
         workers: threads that draw views; the run is the same for any number.
@@ -177,7 +193,6 @@ class Run:
         make_trainer: Callable[[NDArray[np.float32]], Trainer],
         *,
         say: Callable[[str], None] = print,
-        limit: int | None = None,
         teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
         watchers: Sequence[Watcher] = (),
         workers: int = 1,
@@ -194,7 +209,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         check_same_run(config, folder)
         self.stock = load_stock(
-            config.sources, data_root, limit=limit, progress=say, teacher=teacher
+            config.sources, data_root, limit=config.limit, progress=say, teacher=teacher
         )
         weights = class_weights(self.stock.frequencies, cap=config.weight_cap)
         self.validation = None
@@ -215,10 +230,12 @@ class Run:
         """Continue from the folder's checkpoint; False where there is none.
 
         Raises:
-            ModelError: the checkpoint is damaged.
+            ModelError: the checkpoint is damaged, or another trainer's.
         """
         path = self.checkpoint_path
         if not path.exists():
+            check_same_trainer(self.trainer.name, self.folder)
+            self.say(f"nothing to resume in {self.folder}: the run begins")
             return False
         self.trainer.load(path)
         try:
@@ -300,8 +317,8 @@ class Run:
         """Return the run's batches from where it is."""
         config, progress = self.config, self.progress
 
-        def size() -> tuple[int, int]:
-            phase = config.phase_at(progress.part(config))
+        def size(step: int) -> tuple[int, int]:
+            phase = config.phase_at(progress.part(config, step))
             return phase.batch, phase.crop
 
         return BatchLoader(
@@ -311,6 +328,7 @@ class Run:
             nominal=config.size,
             size=size,
             start=progress.sample,
+            step=progress.step,
             rare=config.rare,
             workers=self.workers,
         )

@@ -168,6 +168,8 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
     # What is asked for together is judged together: a data set that teaches may be left out
     # where teaching is switched off.
     fields = json.loads(config.to_json()) | changes
+    if options.limit is not None:
+        fields["limit"] = options.limit
     fields["sources"] = [
         dataclasses.asdict(source) | {"root": roots.get(source.root, source.root)}
         for source in config.sources
@@ -205,7 +207,6 @@ def _run(
         options.data,
         lambda weights: _make_trainer(options, config, weights),
         say=bar.say if bar is not None else lambda line: print(line, flush=True),
-        limit=options.limit,
         teacher=teacher,
         watchers=watchers,
         workers=options.workers or max(1, usable_cores() // 2),

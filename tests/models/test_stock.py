@@ -108,7 +108,7 @@ def test_the_loader_resumes_in_the_same_place(
             AugmentConfig(mix=mix, mosaic=mosaic),
             seed=1,
             nominal=128,
-            size=lambda: (2, 64),
+            size=lambda step: (2, 64),
             start=start,
             workers=workers,
         ) as loader:
@@ -120,7 +120,7 @@ def test_the_loader_resumes_in_the_same_place(
 
 
 def test_an_error_in_the_loader_reaches_the_caller(tmp_path: Path) -> None:
-    def size() -> tuple[int, int]:
+    def size(step: int) -> tuple[int, int]:
         raise RuntimeError("no size")
 
     loader = BatchLoader(make_stock(tmp_path), AugmentConfig(), seed=1, nominal=128, size=size)
@@ -220,7 +220,11 @@ def test_batches_mix_taught_and_other_views(tmp_path: Path) -> None:
     write_cityscapes(tmp_path / "town", count=1)
     sources = [SourceConfig("city", 1, soft=True), SourceConfig("town", 1)]
     stock = load_stock(sources, tmp_path, teacher=lambda image: np.ones((20, 64, 128), np.float32))
-    with BatchLoader(stock, AugmentConfig(), seed=0, nominal=64, size=lambda: (8, 64)) as loader:
+
+    def size(step: int) -> tuple[int, int]:
+        return 8, 64
+
+    with BatchLoader(stock, AugmentConfig(), seed=0, nominal=64, size=size) as loader:
         batch = next(iter(loader))
     assert batch.soft is not None
     assert batch.soft.shape == (8, 19, 16, 16)

@@ -89,14 +89,13 @@ def make(
 
 
 def test_a_run_follows_its_schedule(data_root: Path) -> None:
-    # Many more steps than batches are drawn ahead, of which none knows the next phase.
     config = dataclasses.replace(CONFIG, steps=60)
     run, trainer, lines = make(data_root, config)
     run.train()
     assert trainer.step_count == 60
     assert trainer.rates == sorted(trainer.rates[:1]) + trainer.rates[1:]
     assert trainer.rates[-1] < CONFIG.rate_at(0.5, 1000)
-    assert set(trainer.crops) == {32, 64}
+    assert trainer.crops == 30 * [32] + 30 * [64]
     assert (run.folder / "average.weights.h5").read_text() == "weights"
     assert any("mIoU" in line for line in lines)
     records = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
@@ -132,9 +131,47 @@ def test_norms_settle_at_the_end_and_the_same_again(data_root: Path) -> None:
         assert np.array_equal(batch.images, same.images)
 
 
+@pytest.mark.parametrize("step", [1, 4, 5, 9])
+def test_a_resumed_run_changes_phase_where_a_straight_one_does(data_root: Path, step: int) -> None:
+    """Batches are drawn ahead: each goes by its own step, not by where the run is."""
+    config = dataclasses.replace(CONFIG, steps=10)
+    straight, trainer, _ = make(data_root, config)
+    straight.train()
+    assert trainer.crops == 5 * [32] + 5 * [64]
+    run, _, _ = make(data_root, config, folder="resumed")
+    run.progress.step, run.progress.sample, run.trainer.step_count = step, 2 * step, step
+    run.checkpoint()
+    again, resumed, _ = make(data_root, config, folder="resumed")
+    assert again.resume()
+    again.train()
+    assert resumed.crops == trainer.crops[step:]
+
+
 def test_a_fresh_folder_has_nothing_to_resume(data_root: Path) -> None:
-    run, _, _ = make(data_root)
+    run, _, lines = make(data_root)
     assert not run.resume()
+    assert lines[-1] == f"nothing to resume in {run.folder}: the run begins"
+
+
+def test_a_checkpoint_of_another_trainer_is_not_passed_over(data_root: Path) -> None:
+    """The run began anew beside it and wrote over its averaged weights."""
+    run, _, _ = make(data_root)
+    (run.folder / "checkpoint.pt").write_bytes(b"of torch")
+    with pytest.raises(ModelError, match=r"checkpoint\.pt was written by the torch") as caught:
+        run.resume()
+    assert caught.value.reason == "BAD_CONFIG"
+    assert "--trainer torch continues it. Received: counting" in str(caught.value)
+
+
+def test_the_limit_is_part_of_the_run(data_root: Path) -> None:
+    """A run on two images went on with all of them, and drew others."""
+    config = dataclasses.replace(CONFIG, limit=2)
+    run, _, _ = make(data_root, config)
+    assert [len(items) for items in run.stock.items] == [2]
+    assert json.loads((run.folder / "config.json").read_text())["limit"] == 2
+    for other in (None, 1):
+        with pytest.raises(ModelError, match="another configuration"):
+            make(data_root, dataclasses.replace(CONFIG, limit=other))
 
 
 def test_a_run_in_use_is_not_overwritten(data_root: Path) -> None:

@@ -66,6 +66,34 @@ def test_options_change_the_run_and_are_kept_with_it(
     assert main([*arguments, "--resume", "--set", "seed=4"]) == 1
 
 
+def test_the_limit_is_kept_with_the_run(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = data / "out"
+    rest = ["--data", str(data), "--out", str(out), "--set", "network=fast-scnn"]
+    arguments = ["train", str(data / "run.json"), *rest, "--steps", "1"]
+    assert main([*arguments, "--limit", "2"]) == 0
+    assert main([*arguments, "--resume"]) == 1
+    assert "another configuration" in capsys.readouterr().err
+    # Its own configuration goes on with it.
+    assert main(["train", str(out / "config.json"), "--resume", *rest]) == 0
+    assert "city: 2 images" in capsys.readouterr().out
+
+
+def test_a_run_of_the_other_trainer_is_not_begun_anew(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="the accelerated trainer needs torch")
+    out = data / "out"
+    arguments = ["train", str(data / "run.json"), "--data", str(data), "--out", str(out)]
+    arguments += ["--set", "network=fast-scnn", "--steps", "1", "--resume"]
+    assert main([*arguments, "--trainer", "keras"]) == 0  # where a plan may have stopped early
+    assert "nothing to resume" in capsys.readouterr().out
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert main([*arguments, "--trainer", "torch"]) == 1
+    assert "was written by the keras trainer; --trainer keras" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert main([*arguments, "--trainer", "keras"]) == 0
+
+
 def test_what_is_asked_for_together_is_judged_together(data: Path) -> None:
     """Without the data set that teaches, and without teaching."""
     soft = {"root": "town", "share": 1, "soft": True}
@@ -89,6 +117,8 @@ def test_what_is_asked_for_together_is_judged_together(data: Path) -> None:
         (["--network", "vgg"], "vgg"),
         (["--without", "city", "--without", "town"], "no data source"),
         (["--devices", "2", "--trainer", "torch"], "--devices needs --trainer keras"),
+        (["--set", "seed=-1"], "seed -1; allowed: 0 to 4294967295"),
+        (["--set", 'augment={"scale": [2, 1]}'], "scale (2, 1); allowed: two numbers above 0"),
     ],
 )
 def test_what_is_wrong_is_said(
