@@ -132,6 +132,12 @@ def use_devices(count: int | None) -> int:
     return len(chosen)
 
 
+def random_states(model: keras.Model) -> list[Any]:
+    """Return the variables from which the dropout layers of ``model`` draw."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
 class KerasTrainer:
     """Holds the weights of a run while Keras trains them.
 
@@ -176,6 +182,9 @@ class KerasTrainer:
         config = self._config
         live = self._build_live(side)
         live.set_weights((self._live or self._model).get_weights())
+        if self._live is not None:
+            for new, old in zip(random_states(live), random_states(self._live), strict=True):
+                new.assign(old)
         for layer in live.layers:
             layer.trainable = not is_frozen(layer.name, config)
         outputs = {"full": Resize(side, side, name="full")(live.outputs[0])}
@@ -314,6 +323,10 @@ class KerasTrainer:
                 f"optimiser{i:04d}": np.asarray(keras.ops.convert_to_numpy(v))
                 for i, v in enumerate(trainee.optimizer.variables)
             },
+            **{
+                f"random{i:04d}": np.asarray(keras.ops.convert_to_numpy(v))
+                for i, v in enumerate(random_states(self._live))
+            },
         }
         partial = path.with_name("partial." + path.name)
         try:
@@ -348,6 +361,10 @@ class KerasTrainer:
                 trainee.optimizer.variables, groups["optimiser"], strict=True
             ):
                 variable.assign(value)
+            if "random" in groups:  # older files lack it
+                states = random_states(self._live)
+                for variable, value in zip(states, groups["random"], strict=True):
+                    variable.assign(value)
             self._average = [np.array(w, np.float32) for w in groups["average"]]
             self.step_count = step
         except Exception as error:
