@@ -97,7 +97,11 @@ class TorchTrainer:
         *,
         device: str | None = None,
     ) -> None:
+        import keras
+
         keep_freed_memory()
+        keras.utils.set_random_seed(config.seed)
+        torch.manual_seed(config.seed)
         usable = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(usable if device is None else device)
         self._build, self._config = build, config

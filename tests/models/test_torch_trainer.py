@@ -39,13 +39,20 @@ def batch() -> Batch:
 
 
 def trainer(config: TrainConfig = CONFIG) -> Any:
-    import keras
-
     from rtseg.models.torch_trainer import TorchTrainer
 
-    keras.utils.set_random_seed(3)
-    torch.manual_seed(3)
     return TorchTrainer(lambda h, w: build(config.network, h, w), config, np.ones(19, np.float32))
+
+
+def test_a_seed_makes_a_run() -> None:
+    config = dataclasses.replace(CONFIG, loss=LossConfig(auxiliary=0.4))
+    one, same, other = (trainer(dataclasses.replace(config, seed=seed)) for seed in (3, 3, 4))
+
+    def start(run: Any) -> list[Any]:
+        return [*run._root.parameters(), *run._extra.parameters()]
+
+    assert all(torch.equal(a, b) for a, b in zip(start(one), start(same), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(start(one), start(other), strict=True))
 
 
 @pytest.mark.parametrize("fast", [True, False])
