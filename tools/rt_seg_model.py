@@ -48,8 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     _choose_backend()
     try:
         commands[options.command](options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever reads us has enough, as in "summary | head"
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains when it ends
+        return 0
     except (ModelError, CalibrationError, EngineError, RealtimeError) as error:
         if options.debug:
             raise

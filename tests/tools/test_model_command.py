@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,21 @@ def test_summary_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert size["macs"] > 10_000_000
     assert main(["summary", "resnet"]) == 1
     assert "Allowed: espnet-lite" in one_line(capsys)
+
+
+@pytest.mark.parametrize("extra", [["--json"], []])
+def test_a_reader_that_leaves_is_no_failure(extra: list[str]) -> None:
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    typed = [sys.executable, "-m", "rtseg.tools.rt_seg_model", "summary", "fast-scnn", *extra]
+    process = subprocess.Popen(
+        [*typed, "--size", "64x64"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read().decode()  # TensorFlow has its say there, too
+    assert "BrokenPipe" not in said
+    assert process.wait(60) == 0
 
 
 @pytest.mark.slow
