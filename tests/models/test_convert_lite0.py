@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +123,47 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
         read_torch_file(tmp_path / "none.pth")
 
 
-def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"not an archive", b"", b"PK\x03\x04 half", "half"])
+def test_a_damaged_cache_is_named(content: bytes | str, tmp_path: Path) -> None:
     path = tmp_path / "weights.npz"
-    path.write_bytes(b"not an archive")
+    if isinstance(content, str):
+        np.savez(path, a=np.arange(1000))
+        whole = path.read_bytes()
+        content = whole.replace(np.arange(9, 30).tobytes(), bytes(168))
+    path.write_bytes(content)
     with pytest.raises(ModelError, match="delete it to convert again") as caught:
         convert_lite0.imagenet_weights(path)
     assert caught.value.reason == "BAD_WEIGHTS"
+
+
+@pytest.mark.parametrize("folder", ["file/below", "full"])
+def test_a_cache_that_cannot_be_written_is_skipped(
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The weights are in memory; only the program whose task is the file says that it failed."""
+    weights = {"stem/0": np.zeros((3, 3, 3, 32), np.float32)}
+    monkeypatch.setattr(convert_lite0, "read_package", lambda: weights)
+    (tmp_path / "file").write_text("")
+    path = tmp_path / folder / "weights.npz"
+    if folder == "full":
+        if not Path("/dev/full").exists():
+            pytest.skip("needs /dev/full")
+        path.parent.mkdir()
+        partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+        partial.symlink_to("/dev/full")
+    assert convert_lite0.imagenet_weights(path) is weights
+    assert "weights are converted again next time" in caplog.text
+    assert not path.exists()
+    if folder == "full":
+        assert list(path.parent.iterdir()) == []
+        return
+    monkeypatch.setattr(sys, "argv", ["convert_lite0", str(path)])
+    assert convert_lite0.main() == 1
+    assert f"error: cannot write {path}" in capsys.readouterr().err
 
 
 def test_weights_of_another_shape_are_refused() -> None:
