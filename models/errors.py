@@ -10,7 +10,7 @@ class ModelError(Exception):
         message: one line: what was received, and what is allowed.
         reason: stable word for logs and scripts: ``NOT_FOUND``, ``BAD_CONFIG``,
             ``BAD_DATA``, ``BAD_WEIGHTS``, ``CLASS_MISMATCH``, ``NAN_LOSS``, ``NO_SPACE``,
-            ``MISSING_PACKAGE``, ``UNSUPPORTED_LAYER`` or ``MODEL_FAILED``.
+            ``PERMISSION_DENIED``, ``MISSING_PACKAGE``, ``UNSUPPORTED_LAYER`` or ``MODEL_FAILED``.
     """
 
     def __init__(self, message: str, *, reason: str = "MODEL_FAILED") -> None:

@@ -11,9 +11,7 @@ it, convolutions keep their layers' names, tensors are NCHW from the first to th
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 from rtseg.models.errors import ModelError
+from rtseg.models.files import write_whole
 from rtseg.models.graph import Step, steps_of, unsupported
 
 if TYPE_CHECKING:
@@ -389,15 +388,5 @@ def export_onnx(model: keras.Model, path: str | Path, **options: Any) -> Path:
     """
     path = Path(path)
     data = to_onnx(model, **options).SerializeToString()
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise ModelError(
-            f"cannot write {path}: {error.strerror or error}", reason="NO_SPACE"
-        ) from error
+    write_whole(path, data)
     return path

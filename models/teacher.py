@@ -5,11 +5,8 @@ Writes an ordinary Cityscapes root, so a run mixes it in like any other data set
 
 from __future__ import annotations
 
-import errno
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.cityscapes import IMAGE_SUFFIX, read_image
 from rtseg.engines.labels import CITYSCAPES, VOID_ID
 from rtseg.models.errors import ModelError, missing_package
+from rtseg.models.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,8 @@ def write_pseudo_labels(
             ("leftImg8bit", f"{IMAGE_SUFFIX}.png", image[:, :, ::-1]),
             ("gtFine", "_gtFine_labelTrainIds.png", label),
         ):
-            _write(out / folder / "train" / city / f"{name}{suffix}", data)
+            png = cv2.imencode(".png", data)[1].tobytes()
+            write_whole(out / folder / "train" / city / f"{name}{suffix}", png)
     return len(images)
 
 
@@ -155,22 +154,3 @@ def _names(images: Sequence[Path]) -> list[str]:
             )
         taken[name] = path
     return names
-
-
-def _write(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write a PNG file, whole or not at all."""
-    data = cv2.imencode(".png", image)[1].tobytes()
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise ModelError(
-            f"cannot write {path}: {error.strerror or error}. "
-            f"Allowed: a folder {'with more space' if full else 'that may be written'}",
-            reason="NO_SPACE" if full else "PERMISSION_DENIED",
-        ) from error

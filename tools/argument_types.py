@@ -25,3 +25,8 @@ def size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"expected WxH, as in 512x512. Received: {text}")
     return int(height), int(width)
+
+
+def wide_first(value: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return (width, height) of what :func:`size` parsed; None of None."""
+    return None if value is None else (value[1], value[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.parser import Parser
-from rtseg.tools.argument_types import count, count_from_zero, size
+from rtseg.tools.argument_types import count, count_from_zero, size, wide_first
 
 if TYPE_CHECKING:
     from rtseg.engines.engine import Engine
@@ -104,7 +104,7 @@ def bench(options: argparse.Namespace) -> None:
                 threads=options.threads,
                 requests=options.requests,
                 mode=options.mode,
-                size=options.size and options.size[::-1],
+                size=wide_first(options.size),
             )
             engines.append(open_ones.enter_context(engine))
             open_s.append(time.perf_counter() - began)

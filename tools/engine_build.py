@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.arguments import number
 from rtseg.realtime.errors import UsageError
-from rtseg.tools.argument_types import count_from_zero
+from rtseg.tools.argument_types import count_from_zero, wide_first
 from rtseg.tools.engine_half import half_line, try_half
 from rtseg.tools.engine_plan import add_plan_options, build_for_gpu
 from rtseg.tools.step_progress import Progress
@@ -165,8 +165,8 @@ def _make(
     if options.precision == "fp16":
         from rtseg.engines.convert_fp16 import convert_fp16
 
-        tried = try_half(options, source, options.size and options.size[::-1], show)
-        convert_fp16(source, output, options.size and options.size[::-1])
+        tried = try_half(options, source, wide_first(options.size), show)
+        convert_fp16(source, output, wide_first(options.size))
         record: dict[str, Any] = {**_written(source, output), "fp16_tried": tried}
     else:
         record = quantise(options, source, output, show)
@@ -229,7 +229,7 @@ def quantise(
         percentile=options.calib_percentile,
         keep_fp32=int(keep) if keep.isdecimal() else keep,
         cache=options.calib_cache,
-        size=options.size and options.size[::-1],
+        size=wide_first(options.size),
         threads=options.threads,
         progress=show,
     )

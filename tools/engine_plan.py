@@ -82,7 +82,7 @@ def build_for_gpu(options: argparse.Namespace, show: Progress) -> None:
         )
     precision = options.precision or "fp16"
     source = _source(options, precision, show)
-    size = options.size and options.size[::-1]
+    size = argument_types.wide_first(options.size)
     tried = {} if precision == "fp32" else try_half(options, source, size, show)
     built = build_engine(
         source,
@@ -158,8 +158,7 @@ def _source(options: argparse.Namespace, precision: str, show: Progress) -> Path
     if options.file is None and not options.calib_data:
         shipped = shipped_models()
         if any((one.name, one.precision) == (options.model, "int8") for one in shipped):
-            size = options.size and options.size[::-1]
-            size = size or size_of_quality(
+            size = argument_types.wide_first(options.size) or size_of_quality(
                 quality_points(options.model), options.model, DEFAULT_QUALITY
             )
             return choose_model(shipped, options.model, "int8", size).path

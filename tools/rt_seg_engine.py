@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.parser import Parser, parse_command
-from rtseg.tools.argument_types import size
+from rtseg.tools.argument_types import size, wide_first
 from rtseg.tools.engine_bench import add_bench_parser, bench
 from rtseg.tools.engine_build import add_build_parser, build
 from rtseg.tools.engine_plan import show_plan
@@ -104,7 +104,7 @@ def _info(options: argparse.Namespace) -> None:
     if is_plan_file(options.file):
         show_plan(options.file, as_json=options.json)
         return
-    adapted = _read(options.file, options.size and options.size[::-1])
+    adapted = _read(options.file, wide_first(options.size))
     spec = adapted.spec
     if options.json:
         record = json.loads(spec.to_json())

@@ -74,7 +74,7 @@ class Passthrough:
     def _add_as_it_is(self, index: int, template: av.stream.Stream) -> av.stream.Stream:
         """Return a stream of the output that takes the packets of ``template``."""
         container = self._container
-        if template.type == "audio":
+        if template.type == "audio" and template.codec_context:
             track = cast("av.AudioStream", template)
             codec, kind = track.codec_context.codec.canonical_name, container.format.name
             if codec in _REFUSED_LATE.get(kind, ()):

@@ -185,6 +185,9 @@ def open_feed(streams: Iterable[av.stream.Stream], address: NetworkAddress) -> S
     if not sounds:
         return None
     template: av.AudioStream = sounds[0]  # type: ignore[assignment]
+    if not sounds[0].codec_context:
+        _log.warning("%s: the sound is left out: its codec is unknown", address.shown)
+        return None
     codec = codec_of(template)
     why = address.refuses_sound(codec, template.codec_context.sample_rate)
     if why is None:

@@ -151,7 +151,7 @@ def test_an_unwritable_place_leaves_nothing(small: Any, tmp_path: Path) -> None:
     blocker.write_text("")
     with pytest.raises(ModelError, match="cannot write") as caught:
         export_onnx(small, blocker / "net.onnx")
-    assert caught.value.reason == "NO_SPACE"
+    assert caught.value.reason == "PERMISSION_DENIED"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -170,6 +170,17 @@ def test_sound_without_a_decoder_is_left_out_and_said(tmp_path, caplog, monkeypa
     assert "left out audio track 1 (pcm_mulaw): it cannot be decoded" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_sound_of_an_unknown_codec_is_left_out_and_said(tmp_path, name, caplog):
+    clip = make(tmp_path / "clip.mkv", "aac", 44100)
+    clip.write_bytes(clip.read_bytes().replace(b"A_AAC", b"A_XYZ"))
+    sink = VideoFileSink(tmp_path / name)
+    record(clip, sink)
+    with av.open(str(sink.path)) as file:
+        assert not file.streams.audio
+    assert "left out audio track 1 (unknown codec)" in caplog.text
+
+
 def refuse(*args, **options):
     raise ValueError("no such codec")
 

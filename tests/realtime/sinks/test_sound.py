@@ -42,6 +42,14 @@ def test_sound_that_cannot_go_is_left_out_with_a_line(codec, rate, scheme, why, 
         assert "s3cret" not in said[0]
 
 
+def test_sound_of_an_unknown_codec_is_left_out_with_a_line(tmp_path, caplog):
+    source = make(tmp_path / "short.mkv", "aac", length_s=1)
+    source.write_bytes(source.read_bytes().replace(b"A_AAC", b"A_XYZ"))
+    with open_source(str(source)) as opened:
+        assert open_feed(opened.open().passthrough, parse_network("udp://127.0.0.1:9")) is None
+    assert "the sound is left out: its codec is unknown" in caplog.text
+
+
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     return make(tmp_path_factory.mktemp("short") / "drive.mp4", length_s=1)
