@@ -5,73 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 from rtseg.models.errors import ModelError
+from rtseg.models.options import WORDS, check, check_types, refuse
 
 T = TypeVar("T")
 
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("poly", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
-
-
-def refuse(what: str, allowed: str) -> ModelError:
-    """Return the error for a value that is not allowed."""
-    return ModelError(f"{what}; {allowed}", reason="BAD_CONFIG")
-
-
-#: What is allowed for an option of each type; others hold objects.
-_WORDS = {
-    "int": "a whole number",
-    "int | None": "a whole number or null",
-    "float": "a number",
-    "float | None": "a number or null",
-    "bool": "true or false",
-    "str": "a text",
-    "tuple[str, ...]": "a list of texts",
-    "tuple[float, float]": "two numbers above 0, the smaller first",
-}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether ``value`` is of the type ``hint`` of an option; numbers must be finite."""
-    parts = get_args(hint)
-    if get_origin(hint) is tuple:
-        kinds = parts[:1] * len(value) if isinstance(value, tuple) and ... in parts else parts
-        return (
-            isinstance(value, tuple)
-            and len(value) == len(kinds)
-            and all(_fits(one, kind) for one, kind in zip(value, kinds, strict=True))
-        )
-    if parts:
-        return any(_fits(value, part) for part in parts)
-    if hint in (int, float):
-        wanted = (int, float) if hint is float else int
-        number = isinstance(value, wanted) and not isinstance(value, bool)
-        return number and abs(value) <= sys.float_info.max
-    return isinstance(value, hint)
-
-
-def _check_types(config: Any) -> None:
-    hints = get_type_hints(type(config))
-    for option in dataclasses.fields(config):
-        value = getattr(config, option.name)
-        if not _fits(value, hints[option.name]):
-            allowed = _WORDS.get(str(option.type), "an object, or a list of them")
-            raise refuse(f"{option.name} {value!r}", f"allowed: {allowed}")
-
-
-def _check(config: Any, names: str, is_allowed: Callable[[Any], bool], allowed: str) -> None:
-    """Refuse the first of these options whose value is not allowed."""
-    for name in names.split():
-        value = getattr(config, name)
-        if not is_allowed(value):
-            raise refuse(f"{name} {value}", f"allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +35,7 @@ class Phase:
     batch: int
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
 
 
 @dataclass(frozen=True)
@@ -115,7 +61,7 @@ class SourceConfig:
     bonnet: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
 
 
 @dataclass(frozen=True)
@@ -132,6 +78,8 @@ class AugmentConfig:
         noise: probability of sensor noise (sigma 2 to 8 of 255).
         mix: probability that a view has a rectangle of another view of its batch put
             into it, label and all (CutMix).
+        paste: probability that people and vehicles of another view of its batch are put into
+            a view, at the place where they were (`paste_things`).
         mosaic: probability that a view is four small ones of half its side, drawn at
             `mosaic_scale`: there even a small image is as sharp as the network's input.
         mosaic_scale: smallest and largest scale of those.
@@ -147,16 +95,17 @@ class AugmentConfig:
     jpeg: float = 0.12
     noise: float = 0.08
     mix: float = 0.0
+    paste: float = 0.0
     mosaic: float = 0.0
     mosaic_scale: tuple[float, float] = (0.4, 0.7)
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check(self, "blur jpeg noise mix mosaic", lambda v: 0 <= v <= 1, "0 to 1")
-        _check(self, "brightness contrast saturation hue", lambda v: v >= 0, "0 or more")
-        _check(self, "aspect", lambda v: v >= 1, "1 or more")
-        pair = _WORDS["tuple[float, float]"]
-        _check(self, "scale mosaic_scale", lambda v: 0 < v[0] <= v[1], pair)
+        check_types(self)
+        check(self, "blur jpeg noise mix paste mosaic", lambda v: 0 <= v <= 1, "0 to 1")
+        check(self, "brightness contrast saturation hue", lambda v: v >= 0, "0 or more")
+        check(self, "aspect", lambda v: v >= 1, "1 or more")
+        pair = WORDS["tuple[float, float]"]
+        check(self, "scale mosaic_scale", lambda v: 0 < v[0] <= v[1], pair)
 
 
 @dataclass(frozen=True)
@@ -183,10 +132,10 @@ class LossConfig:
     auxiliary_at: str = "neck_act"
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check(self, "hardest", lambda v: 0 < v <= 1, "above 0, to 1")
-        _check(self, "dice lovasz boundary auxiliary", lambda v: v >= 0, "0 or more")
-        _check(self, "boundary_px", lambda v: v >= 1, "1 or more")
+        check_types(self)
+        check(self, "hardest", lambda v: 0 < v <= 1, "above 0, to 1")
+        check(self, "dice lovasz boundary auxiliary", lambda v: v >= 0, "0 or more")
+        check(self, "boundary_px", lambda v: v >= 1, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -264,7 +213,7 @@ class TrainConfig:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         if not self.sources:
             raise refuse("no data source given", "at least one is needed")
         for source in (*self.sources, *((self.validation,) if self.validation else ())):
@@ -285,15 +234,15 @@ class TrainConfig:
                     f"phase with crop {phase.crop} and batch {phase.batch}",
                     "allowed: crop a multiple of 32, batch at least 2",
                 )
-        _check(self, "size validation_images", lambda v: v >= 1, "1 or more")
-        _check(self, "limit", lambda v: v is None or v >= 1, "1 or more, or null")
-        _check(self, "head_rate clip weight_cap", lambda v: v > 0, "above 0")
+        check(self, "size validation_images", lambda v: v >= 1, "1 or more")
+        check(self, "limit", lambda v: v is None or v >= 1, "1 or more, or null")
+        check(self, "head_rate clip weight_cap", lambda v: v > 0, "above 0")
         from_zero = "encoder_rate weight_decay warmup power norm_batches distill"
         from_zero += " validation_minutes checkpoint_minutes"
-        _check(self, from_zero, lambda v: v >= 0, "0 or more")
-        _check(self, "rare", lambda v: 0 <= v <= 1, "0 to 1")
-        _check(self, "ema", lambda v: 0 <= v < 1, "0 up to below 1")
-        _check(self, "seed", lambda v: 0 <= v < 2**32, f"0 to {2**32 - 1}")
+        check(self, from_zero, lambda v: v >= 0, "0 or more")
+        check(self, "rare", lambda v: 0 <= v <= 1, "0 to 1")
+        check(self, "ema", lambda v: 0 <= v < 1, "0 up to below 1")
+        check(self, "seed", lambda v: 0 <= v < 2**32, f"0 to {2**32 - 1}")
         if self.steps < 1 or (self.minutes is not None and not self.minutes > 0):
             raise refuse(f"run of {self.steps} steps, {self.minutes} minutes", "allowed: above 0")
         for name, allowed in (

@@ -24,6 +24,7 @@ from rtseg.engines.labels import CITYSCAPES
 from rtseg.models.augment import U8, draw_view, join_views, mix_views
 from rtseg.models.config import AugmentConfig, SourceConfig
 from rtseg.models.errors import ModelError
+from rtseg.models.paste import paste_things
 
 #: Images are kept at most this large (width, height); the network sees 512 columns.
 MAX_IMAGE = (1024, 512)
@@ -33,7 +34,7 @@ COARSE_WIDTH = 512
 #: Labels are searched for a class on a grid of so many pixels.
 FOCUS_STEP = 4
 #: Third number of the seed of mixed views, beside those of each view.
-MIX_STREAM = 1
+MIX_STREAM, PASTE_STREAM = 1, 2
 
 
 @dataclass(frozen=True)
@@ -365,10 +366,13 @@ class BatchLoader:
             count, crop = self._size(self._step)
             numbers = range(self._next, self._next + count)
             views = list(workers.map(partial(self._draw, crop), numbers))
+            # Keyed by the batch's first view, so that a resumed run mixes the same.
             if self._config.mix:
-                # Keyed by the batch's first view, so that a resumed run mixes the same.
                 rng = np.random.default_rng((self._seed, self._next, MIX_STREAM))
                 views = mix_views(views, rng, self._config.mix)
+            if self._config.paste:
+                rng = np.random.default_rng((self._seed, self._next, PASTE_STREAM))
+                views = paste_things(views, rng, self._config.paste)
             self._next += count
             self._step += 1
             self._put(_batch(views, self._next))

@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "lr-find": find_rate,
         "evaluate": evaluate,
         "consistency": consistency,
+        "average": _average,
         "export": _export,
         "summary": _summary,
         "pseudo-label": _pseudo_label,
@@ -83,6 +84,17 @@ def _parser() -> Parser:
     add_train_commands(commands, shared)
     add_commands(commands, shared)
 
+    average = commands.add_parser(
+        "average", parents=[shared], help="average the weights of several runs"
+    )
+    average.add_argument("weights", nargs="+", type=Path, help=".weights.h5 files of one network")
+    average.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .weights.h5")
+    average.add_argument(
+        "--shares", type=_shares, metavar="A:B:…", help="weight of each file, as 3:7 (all the same)"
+    )
+    average.add_argument("--network", default="espnet-lite", help="(%(default)s)")
+    average.add_argument("-y", "--overwrite", action="store_true", help="replace an existing file")
+
     export = commands.add_parser("export", parents=[shared], help="weights to one ONNX file")
     export.add_argument("weights", type=Path, help="a .weights.h5 file")
     export.add_argument("out", type=Path, help="the .onnx file to write")
@@ -105,11 +117,34 @@ def _parser() -> Parser:
     return parser
 
 
-def _export(options: argparse.Namespace) -> None:
+def _shares(text: str) -> list[float]:
+    """Parse numbers with colons between them."""
+    try:
+        return [float(part) for part in text.split(":")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers with colons between them, as 3:7. Received: {text}"
+        ) from None
+
+
+def _check_free(options: argparse.Namespace) -> None:
+    """Refuse to replace a file unasked."""
     from rtseg.models.errors import ModelError
 
     if options.out.exists() and not options.overwrite:
         raise ModelError(f"{options.out} exists; -y replaces it", reason="BAD_CONFIG")
+
+
+def _average(options: argparse.Namespace) -> None:
+    _check_free(options)
+    from rtseg.models.average import average_weights, save_whole
+
+    save_whole(average_weights(options.network, options.weights, options.shares), options.out)
+    print(f"{options.out}: the mean of {len(options.weights)} files")
+
+
+def _export(options: argparse.Namespace) -> None:
+    _check_free(options)
     from rtseg.models.export import export_onnx
     from rtseg.models.registry import build, load_weights
 

@@ -92,10 +92,17 @@ def test_shares_are_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mix", "mosaic", "workers"), [(0.0, 0.0, 1), (1.0, 0.0, 1), (1.0, 0.0, 3), (0.5, 0.5, 3)]
+    ("mix", "paste", "mosaic", "workers"),
+    [
+        (0.0, 0.0, 0.0, 1),
+        (1.0, 0.0, 0.0, 1),
+        (1.0, 0.0, 0.0, 3),
+        (0.0, 1.0, 0.0, 3),
+        (0.5, 0.5, 0.5, 3),
+    ],
 )
 def test_the_loader_resumes_in_the_same_place(
-    tmp_path: Path, mix: float, mosaic: float, workers: int
+    tmp_path: Path, mix: float, paste: float, mosaic: float, workers: int
 ) -> None:
     """With any number of workers at that."""
     stock = make_stock(tmp_path)
@@ -105,7 +112,7 @@ def test_the_loader_resumes_in_the_same_place(
     ) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
         with BatchLoader(
             stock,
-            AugmentConfig(mix=mix, mosaic=mosaic),
+            AugmentConfig(mix=mix, paste=paste, mosaic=mosaic),
             seed=1,
             nominal=128,
             size=lambda step: (2, 64),

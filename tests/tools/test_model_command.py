@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rtseg.tools.rt_seg_model import main
@@ -14,7 +15,7 @@ from tests.models.scenes import write_cityscapes
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("train", "evaluate", "export", "summary", "pseudo-label"):
+    for command in ("train", "evaluate", "average", "export", "summary", "pseudo-label"):
         assert command in out
 
 
@@ -27,6 +28,8 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         ["evaluate", "x.onnx"],
         ["train", "c", "--out", "o", "--steps", "-3"],
         ["summary", "--size", "512"],
+        ["average", "a.weights.h5", "b.weights.h5"],
+        ["average", "a.weights.h5", "b.weights.h5", "--out", "c.weights.h5", "--shares", "3;7"],
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +92,41 @@ def test_a_network_from_weights_to_score(
     by_keras = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert by_engine["images"] == by_keras["images"] == 1
     assert by_engine["pixel_accuracy"] == pytest.approx(by_keras["pixel_accuracy"], abs=0.05)
+
+
+def test_weights_of_two_runs_are_averaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    from rtseg.models.registry import build
+
+    models = [build("fast-scnn", 64, 64) for _ in range(2)]
+    names = [str(tmp_path / f"{place}.weights.h5") for place in "ab"]
+    for model, name in zip(models, names, strict=True):
+        model.save_weights(name)
+    out = tmp_path / "mean.weights.h5"
+    arguments = ["average", *names, "--out", str(out), "--network", "fast-scnn"]
+    assert main([*arguments, "--shares", "1:3"]) == 0
+    assert "the mean of 2 files" in capsys.readouterr().out
+    mean = build("fast-scnn", 64, 64)
+    mean.load_weights(out)
+    first, second = (model.get_weights() for model in models)
+    for got, one, other in zip(mean.get_weights(), first, second, strict=True):
+        np.testing.assert_allclose(got, 0.25 * one + 0.75 * other, rtol=1e-5, atol=1e-6)
+
+    assert main(arguments) == 1
+    assert "-y replaces it" in one_line(capsys)
+    assert main([*arguments, "-y", "--shares", "1:2:3"]) == 1
+    assert "expected 2 shares above 0" in one_line(capsys)
+    assert main([*arguments, "-y", "--shares", "1:-2"]) == 1
+    assert "expected 2 shares above 0" in one_line(capsys)
+    assert main(["average", names[0], "--out", str(out), "-y", "--network", "fast-scnn"]) == 1
+    assert "at least two files" in one_line(capsys)
+    assert main([*arguments[:4], str(tmp_path / "mean.onnx"), "--network", "fast-scnn"]) == 1
+    assert ".weights.h5" in one_line(capsys)
+    assert main(["average", *names, "--out", str(out), "-y"]) == 1
+    assert "does not fit espnet-lite" in one_line(capsys).lower()
+    mean.load_weights(out)  # what failed left the file as it was
 
 
 def test_summary_counts(capsys: pytest.CaptureFixture[str]) -> None:
