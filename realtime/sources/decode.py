@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_TIME_BASE = Fraction(1, 90_000)
+NS = Fraction(1, 1_000_000_000)
+NO_TIMESTAMPS = 0x80
+"""FFmpeg's mark (``AVFMT_NOTIMESTAMPS``) of formats that name no times."""
 INTERLEAVE_S = 1
 MPEG_MARGIN_S = 5
 
@@ -72,7 +75,10 @@ class FrameReader:
         self._laps = 1 if live else options.loop
         self._live = live
         self._name = name
-        self._tick = video.time_base or DEFAULT_TIME_BASE
+        # What sends bare pictures (HTTP cameras) names no times; FFmpeg's are those of 25 a second.
+        self._clocked = live and bool(container.format.flags & NO_TIMESTAMPS)
+        known = None if self._clocked else video.time_base
+        self._tick = known or DEFAULT_TIME_BASE
         self._timeline = Timeline(self._tick, frame_rate(video))
         self._index = 0
         self._lap_end = 0
@@ -179,7 +185,7 @@ class FrameReader:
                     continue
                 return
             picture, decode_ms, captured_ns = read
-            raw = self._timeline.raw(picture.pts)
+            raw = self._raw(picture.pts, captured_ns)
             if self._start_s and fresh:
                 if goal is None:
                     goal = raw + math.ceil(self._start_s / self._tick)
@@ -190,6 +196,12 @@ class FrameReader:
             fresh = False
             if goal is None or raw >= goal:
                 yield raw, picture, decode_ms, captured_ns
+
+    def _raw(self, pts: int | None, captured_ns: int) -> int:
+        """Return the input's timestamp of a picture, or when it came where the input has none."""
+        if self._clocked:
+            return round(captured_ns * NS / self._tick)
+        return self._timeline.raw(pts)
 
     def _pictures(self) -> Iterator[tuple[av.VideoFrame, float, int]]:
         """Yield decoded pictures with decode time (ms) and when they were ready (ns)."""

@@ -373,6 +373,17 @@ def test_motion_jpeg_over_http_is_live(web: str) -> None:
     assert found == list(range(20))
 
 
+@pytest.mark.parametrize("reconnect", [0, 1])
+def test_bare_pictures_have_the_time_at_which_they_came(web: str, reconnect: int) -> None:
+    """Motion JPEG names no times; those of 25 pictures a second would be wrong for all others."""
+    with opened(f"{web}/stream.mjpg", reconnect=reconnect) as source:
+        frames = list(itertools.islice(source.frames(), 20))
+    assert len(frames) == 20
+    for frame in frames:
+        came_s = (frame.captured_ns - frames[0].captured_ns) / 1e9
+        assert frame.pts_s == pytest.approx(came_s, abs=0.002)
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
