@@ -85,6 +85,8 @@ class FrameReader:
         self._searchable = True
         # There a search by time may land behind its goal.
         self._without_index = container.format.name in ("mpegts", "mpeg")
+        # AVI keeps no order of showing: with B-frames FFmpeg's timestamps run to and fro there.
+        self._in_read_order = container.format.name == "avi"
         self._ready_packets: tuple[av.Packet[Any], ...] = ()
         self._window = Window(Fraction(0))
         self._window_shift: int | None = None
@@ -185,7 +187,7 @@ class FrameReader:
                     continue
                 return
             picture, decode_ms, captured_ns = read
-            raw = self._raw(picture.pts, captured_ns)
+            raw = self._raw(picture, captured_ns)
             if self._start_s and fresh:
                 if goal is None:
                     goal = raw + math.ceil(self._start_s / self._tick)
@@ -197,11 +199,19 @@ class FrameReader:
             if goal is None or raw >= goal:
                 yield raw, picture, decode_ms, captured_ns
 
-    def _raw(self, pts: int | None, captured_ns: int) -> int:
+    def _raw(self, picture: av.VideoFrame, captured_ns: int) -> int:
         """Return the input's timestamp of a picture, or when it came where the input has none."""
         if self._clocked:
             return round(captured_ns * NS / self._tick)
-        return self._timeline.raw(pts)
+        return self._timeline.raw(picture.dts if self._in_read_order else picture.pts)
+
+    def _first_raw(self) -> int | None:
+        """Return the timestamp of the first frame, None where it is not known beforehand."""
+        if not self._in_read_order:
+            return self._video.start_time
+        read = next(self._pictures(), None)  # late by as much as the codec reorders
+        self._sound.clear()
+        return None if read is None else self._raw(read[0], read[2])
 
     def _pictures(self) -> Iterator[tuple[av.VideoFrame, float, int]]:
         """Yield decoded pictures with decode time (ms) and when they were ready (ns)."""
@@ -292,9 +302,12 @@ class FrameReader:
         begin = self._video.start_time
         if not self._start_s or begin is None or not self._searchable:
             return None
-        goal = begin + math.ceil(self._start_s / self._tick)
+        first = self._first_raw()
+        if first is None:
+            return None
+        goal = first + math.ceil(self._start_s / self._tick)
         try:
-            margin = round(MPEG_MARGIN_S / self._tick) if self._without_index else 0
+            margin = round(MPEG_MARGIN_S / self._tick) if self._without_index else first - begin
             self._container.seek(max(goal - margin, begin), stream=self._video)
         except av.FFmpegError as error:
             log.info("%s: cannot be searched (%s)", self._name, error.strerror)

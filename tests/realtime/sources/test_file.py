@@ -58,6 +58,7 @@ PARTS = {
     "mkv": {"b_frames": 2},
     "ts": {"b_frames": 2, "gop": 12},
     "avi": {"codec": "mpeg4"},
+    "h264.avi": {"b_frames": 3, "gop": 15},
     "mjpeg": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
     "mov": {"b_frames": 2, "gop": 40},
 }
