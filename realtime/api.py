@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ class Segmenter:
 
     def stream(
         self,
-        source: str,
+        source: str | os.PathLike[str],
         *,
         options: SourceOptions | None = None,
         flow: FlowOptions | None = None,
@@ -179,7 +180,7 @@ class Segmenter:
         closes the source; so does closing the segmenter.
 
         Args:
-            source: whatever ``rt-seg --source`` takes.
+            source: whatever ``rt-seg --source`` takes, or a path.
             options: size, transport, start, … of the source.
             flow: drop policy, stride, limits.
             profiler: collects the clocks, if you want to read them.

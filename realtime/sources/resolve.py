@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +57,11 @@ class SourceSpec:
         return f"SourceSpec(kind={self.kind!r}, name={self.name!r})"
 
 
-def parse_source(text: str) -> SourceSpec:
+def parse_source(text: str | os.PathLike[str]) -> SourceSpec:
     """Say which source ``text`` means; look at the file system, but open nothing.
 
     In this order: an explicit scheme or word, a number or ``cameraN``, an existing path, a
-    pattern. A file called ``0`` is ``./0``.
+    pattern. A file called ``0`` is ``./0``. A path object is a path, whatever its name.
 
     >>> parse_source("camera:1")
     SourceSpec(kind='camera', name='/dev/video1')
@@ -71,13 +72,19 @@ def parse_source(text: str) -> SourceSpec:
         UsageError: no form that is known.
         SourceError: ``NOT_FOUND``: it looks like a path, and there is none.
     """
+    if isinstance(text, os.PathLike):
+        path = os.fspath(text)
+        return _by_path(path) or _missing(path)
     if not text.strip():
         raise UsageError(f"the source is empty. Allowed: {FORMS}")
     return _by_word(text) or _by_scheme(text) or _camera(text) or _by_path(text) or _unknown(text)
 
 
 def open_source(
-    text: str, options: SourceOptions | None = None, *, patient: bool = False
+    text: str | os.PathLike[str],
+    options: SourceOptions | None = None,
+    *,
+    patient: bool = False,
 ) -> Source:
     """Return the source that ``text`` means, for use in a ``with`` block.
 
@@ -87,7 +94,7 @@ def open_source(
     ``options.duration_s`` seconds after its first frame.
 
     Args:
-        text: what the user typed.
+        text: what the user typed, or a path.
         options: what else was asked for.
         patient: whether a stream or camera that cannot be reached at first is tried again, as
             one that was lost; otherwise that is an error.

@@ -28,7 +28,7 @@ def loops() -> list[str]:
 def test_a_file_gives_every_frame(clip: Path) -> None:
     profiler = Profiler()
     with Segmenter() as segment:
-        results = list(segment.stream(str(clip), profiler=profiler))
+        results = list(segment.stream(clip, profiler=profiler))
     assert [result.index for result in results] == list(range(12))
     for result in results:
         assert result.labels.shape == (180, 320)

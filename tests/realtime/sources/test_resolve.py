@@ -69,6 +69,17 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_source("./0").kind == "file"
 
 
+def test_a_path_object_is_a_path_whatever_its_name(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "drive.mp4", 2)
+    assert parse_source(path) == parse_source(str(path))
+    assert parse_source(tmp_path).kind == "images"
+    with open_source(path) as source:
+        assert len(list(source.frames())) == 2
+    with pytest.raises(SourceError) as caught:
+        parse_source(Path("camera0"))
+    assert caught.value.reason == "NOT_FOUND"
+
+
 def test_a_missing_file_is_named_with_its_neighbours(tmp_path: Path) -> None:
     make_video(tmp_path / "drive.mp4", 2)
     with pytest.raises(SourceError) as caught:
