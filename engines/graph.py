@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rtseg.engines import onnxfile
 from rtseg.engines.labels import VOID_ID
 from rtseg.engines.ports import ImageInput, SegmentationOutput
 
@@ -57,8 +58,8 @@ def prepend_head(
 
     build = _Builder(model, "head")
     tensor = frames
-    if image.dtype != "uint8":
-        # Cast comes before Transpose: TensorRT does not transpose uint8.
+    if image.dtype != "uint8" or _is_only_cast(model, image.name):
+        # Cast comes before Transpose: TensorRT does nothing else with uint8.
         tensor = build.node("Cast", [tensor], to=TensorProto.FLOAT)
     if image.layout == "nchw":
         tensor = build.node("Transpose", [tensor], perm=[0, 3, 1, 2])
@@ -88,6 +89,13 @@ def prepend_head(
         helper.make_tensor_value_info(frames, TensorProto.UINT8, [1, image.height, image.width, 3]),
     )
     build.insert_before()
+
+
+def _is_only_cast(model: Any, tensor: str) -> bool:
+    """Tell whether all that reads a tensor casts it, so that it may have any type."""
+    readers = [node for node in model.graph.node if tensor in node.input]
+    nested = any(tensor in onnxfile.captured(node) for node in model.graph.node)
+    return not nested and all(node.op_type == "Cast" for node in readers)
 
 
 def append_tail(
@@ -120,7 +128,7 @@ def append_tail(
     build = _Builder(model, "tail")
     infos = [helper.make_tensor_value_info(labels, TensorProto.UINT8, [1, height, width])]
     if output.kind == "labels":
-        _append_labels(build, output, height, width, id_count, labels)
+        _append_labels(model, build, output, height, width, id_count, labels)
     else:
         if logit_mean is not None:
             infos.append(helper.make_tensor_value_info(logit_mean, TensorProto.FLOAT, []))
@@ -166,7 +174,18 @@ def _append_logits(
     build.node("Cast", [tensor], output=labels, to=TensorProto.UINT8)
 
 
+def _uncast_ids(model: Any, ids: str) -> str:
+    """Return class ids as the ArgMax gives them where a Cast follows it, else as they are."""
+    maker = {name: node for node in model.graph.node for name in node.output}
+    cast = maker.get(ids)
+    if cast is None or cast.op_type != "Cast":
+        return ids
+    source = maker.get(cast.input[0])
+    return ids if source is None or source.op_type != "ArgMax" else str(cast.input[0])
+
+
 def _append_labels(
+    model: Any,
     build: _Builder,
     output: SegmentationOutput,
     height: int,
@@ -176,10 +195,11 @@ def _append_labels(
 ) -> None:
     from onnx import TensorProto
 
+    # Whole numbers up to 2^24 are exact in float, which every runtime resizes; TensorRT has uint8
+    # at its inputs and outputs alone.
+    tensor = build.node("Cast", [_uncast_ids(model, output.name)], to=TensorProto.FLOAT)
     grid = build.constant(np.array([1, 1, output.height, output.width], np.int64))
-    tensor = build.node("Reshape", [output.name, grid])
-    # Whole numbers up to 2^24 are exact in float, and every runtime resizes floats.
-    tensor = build.node("Cast", [tensor], to=TensorProto.FLOAT)
+    tensor = build.node("Reshape", [tensor, grid])
     if (output.height, output.width) != (height, width):
         tensor = build.resize(
             tensor,
@@ -193,9 +213,9 @@ def _append_labels(
     outside = build.node("Or", [below, above])
     void = build.constant(np.array(VOID_ID, np.float32))
     tensor = build.node("Where", [outside, void, tensor])
-    tensor = build.node("Cast", [tensor], to=TensorProto.UINT8)
     shape = build.constant(np.array([1, height, width], np.int64))
-    build.node("Reshape", [tensor, shape], output=labels)
+    tensor = build.node("Reshape", [tensor, shape])
+    build.node("Cast", [tensor], output=labels, to=TensorProto.UINT8)
 
 
 def guard_logits(model: Any, labels: str = LABELS, logit_mean: str = LOGIT_MEAN) -> bool:

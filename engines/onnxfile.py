@@ -239,6 +239,24 @@ def constants_to_initializers(model: Any) -> None:
         graph.node.remove(node)
 
 
+def captured(node: Any) -> set[str]:
+    """Return the tensors that a node's branches or loop bodies read, its own inputs left out.
+
+    What the branches make themselves is among them, too.
+    """
+    graphs = [
+        graph
+        for attribute in node.attribute
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    ]
+    return {
+        name
+        for graph in graphs
+        for inner in graph.node
+        for name in (*inner.input, *captured(inner))
+    }
+
+
 def name_nodes(model: Any) -> None:
     """Give every node a name of its own, in place."""
     taken: set[str] = set()

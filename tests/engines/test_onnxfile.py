@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper
 
 from rtseg.engines.adapt import adapt_onnx
 from rtseg.engines.errors import EngineError
-from rtseg.engines.onnxfile import explain_rejection, is_half, is_quantised, load_onnx
+from rtseg.engines.onnxfile import captured, explain_rejection, is_half, is_quantised, load_onnx
 from tests.engines.networks import TinyNet
 
 
@@ -147,3 +148,16 @@ def test_the_node_that_was_named_is_blamed() -> None:
     assert "'Conv_12'" in text
     assert "'Conv_1'" not in text
     assert "Conv_7" in explain_rejection(model, RuntimeError("bad channels in Conv_7"))
+
+
+def test_captured_tensors_of_nested_branches() -> None:
+    def branch(nodes: list[Any]) -> Any:
+        value = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+        return helper.make_graph(nodes, "branch", [], [value])
+
+    inner = branch([helper.make_node("Relu", ["deep"], ["y"])])
+    other = branch([helper.make_node("Identity", ["shallow"], ["y"])])
+    nested = helper.make_node("If", ["second"], ["y"], then_branch=inner, else_branch=other)
+    node = helper.make_node("If", ["first"], ["z"], then_branch=branch([nested]), else_branch=other)
+    assert captured(node) == {"deep", "shallow", "second"}
+    assert captured(helper.make_node("Relu", ["x"], ["y"])) == set()

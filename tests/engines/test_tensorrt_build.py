@@ -249,3 +249,20 @@ def test_an_engine_of_the_cache_that_is_out_of_date_says_why(tmp_path: Path) -> 
     assert why.startswith("tiny-32x32-fp16-rtx-0000000000000000.engine does not fit: ")
     assert "built for runtime version 1.0.0, here it is" in why
     assert build() == ""
+
+
+@pytest.mark.parametrize("end", ["nchw", "nhwc", "nhw", "n1hw", "nhw1"])
+@pytest.mark.parametrize("id_dtype", ["int64", "uint8"])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_foreign_networks_of_every_input_and_output(
+    end: str, id_dtype: str, dtype: str, layout: str, tmp_path: Path
+) -> None:
+    if end in ("nchw", "nhwc") and id_dtype != "int64":
+        pytest.skip("scores have no ids")
+    if (end, id_dtype) == ("nhw1", "uint8"):
+        pytest.skip("the network itself reshapes before its Cast")
+    net = TinyNet(end=end, id_dtype=id_dtype, dtype=dtype, layout=layout)
+    source = net.save(tmp_path / "net.onnx")
+    built = build_engine(source, backend="rtx", precision="fp16", out=tmp_path / "net.engine")
+    assert "Half" in {layer.precision for layer in built.header.layers}
