@@ -181,6 +181,8 @@ def _uncast_ids(model: Any, ids: str) -> str:
     if cast is None or cast.op_type != "Cast":
         return ids
     source = maker.get(cast.input[0])
+    while source is not None and source.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Transpose"):
+        source = maker.get(source.input[0])
     return ids if source is None or source.op_type != "ArgMax" else str(cast.input[0])
 
 
