@@ -7,7 +7,7 @@ node has a name, and the opset is at least 19 (the first whose Q/DQ scales may b
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from rtseg.engines.deployable import drop_unused
 from rtseg.engines.errors import EngineError
 from rtseg.engines.fingerprint import network_sha256
 from rtseg.engines.onnxfile import (
+    captured,
     constants_to_initializers,
     is_half,
     is_quantised,
@@ -146,14 +147,17 @@ def producers_of(model: Any) -> dict[str, Any]:
 def logits_tensor(network: FloatNetwork) -> str:
     """Return the output of the last convolution before the network's own output."""
     producers = producers_of(network.model)
-    names = [network.model.graph.output[0].name]
+    names = deque([network.model.graph.output[0].name])
+    seen = set(names)
     while names:
-        node = producers.get(names.pop(0))
+        node = producers.get(names.popleft())
         if node is None:
             continue
         if node.name in network.convs:
             return str(node.output[0])
-        names.extend(node.input)
+        # Each once: the ways back through residuals double with every one of them.
+        names.extend(name for name in node.input if name not in seen)
+        seen.update(node.input)
     return str(network.model.graph.output[0].name)
 
 
@@ -216,11 +220,17 @@ def _normalise(model: Any) -> Any:
     return model
 
 
+def _fixed(model: Any) -> set[str]:
+    """Return the tensors that must keep their names: outputs, and what branches read."""
+    found = {value.name for value in model.graph.output}
+    return found.union(*(captured(node) for node in model.graph.node))
+
+
 def _drop_identities(model: Any) -> None:
-    """Remove Identity, and Dropout outside training, unless they write the output."""
-    outputs = {value.name for value in model.graph.output}
+    """Remove Identity, and Dropout outside training, unless something must find their output."""
+    fixed = _fixed(model)
     for node in [n for n in model.graph.node if n.op_type in ("Identity", "Dropout")]:
-        if node.output[0] in outputs or len([n for n in node.output if n]) > 1:
+        if node.output[0] in fixed or len([n for n in node.output if n]) > 1:
             continue
         for reader, position in consumers_of(model)[node.output[0]]:
             reader.input[position] = node.input[0]
@@ -232,7 +242,7 @@ def _fold_batch_norms(model: Any) -> None:
     from onnx import helper, numpy_helper
 
     graph = model.graph
-    outputs = {value.name for value in graph.output}
+    fixed = _fixed(model)
     readers = consumers_of(model)
     producers = producers_of(model)
     constants = _initializers(model)
@@ -242,7 +252,7 @@ def _fold_batch_norms(model: Any) -> None:
             conv is None
             or conv.op_type != "Conv"
             or len(readers[conv.output[0]]) != 1
-            or conv.output[0] in outputs
+            or conv.output[0] in fixed
             or any(n not in constants for n in [conv.input[1], *norm.input[1:5]])
             or (len(conv.input) > 2 and conv.input[2] and conv.input[2] not in constants)
         ):

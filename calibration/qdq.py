@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.network import F32, FloatNetwork, consumers_of, producers_of
 from rtseg.calibration.thresholds import LEVELS
+from rtseg.engines.onnxfile import captured
 
 _SMALLEST_SCALE = 1e-12
 
@@ -39,26 +40,28 @@ def always_float(network: FloatNetwork) -> tuple[LeftOut, ...]:
     """
     readers = consumers_of(network.model)
     nodes = {node.name: node for node in network.model.graph.node}
+    for node in nodes.values():
+        for name in captured(node):
+            readers[name].append((node, -1))
     found = []
     for name in network.convs:
         output = nodes[name].output[0]
         shape = network.shapes.get(output, ())
-        if not _reaches_conv(output, readers, set()):
+        if not _reaches_conv(output, readers):
             found.append(LeftOut(name, "logits"))
         elif len(shape) == 4 and shape[2] == shape[3] == 1:
             found.append(LeftOut(name, "1x1 map"))
     return tuple(found)
 
 
-def _reaches_conv(name: str, readers: Mapping[str, Any], seen: set[str]) -> bool:
-    for node, _ in readers.get(name, ()):
-        if node.op_type == "Conv":
-            return True
-        for output in node.output:
-            if output not in seen:
-                seen.add(output)
-                if _reaches_conv(output, readers, seen):
-                    return True
+def _reaches_conv(name: str, readers: Mapping[str, Any]) -> bool:
+    waiting, seen = [name], {name}
+    while waiting:
+        for node, _ in readers.get(waiting.pop(), ()):
+            if node.op_type == "Conv":
+                return True
+            waiting += [output for output in node.output if output not in seen]
+            seen.update(node.output)
     return False
 
 
@@ -184,7 +187,7 @@ def insert_qdq(
         new.extend(quantize_node(name) for name in node.output if name in activations)
     del graph.node[:]
     graph.node.extend(new)
-    used = {name for node in graph.node for name in node.input}
+    used = {name for node in graph.node for name in (*node.input, *captured(node))}
     kept = [tensor for tensor in [*graph.initializer, *constants] if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)

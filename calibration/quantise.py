@@ -114,6 +114,12 @@ def quantise_onnx(
     candidates = tuple(n for n in network.convs if n not in {left.name for left in fixed})
     asked = tuple(LeftOut(n, "asked for") for n in _asked_for(keep_fp32, network))
     pool = tuple(n for n in candidates if n not in {left.name for left in asked})
+    if not pool:
+        why = ", ".join(f"{left.name} ({left.reason})" for left in (*fixed, *asked)[:4])
+        raise CalibrationError(
+            f"{source} has no convolution left to quantise: {why}",
+            reason="BAD_OPTION" if asked else "BAD_NETWORK",
+        )
     thresholds, saturated, cache_note = _thresholds(
         network, images, candidates, method, percentile, cache, threads, progress
     )
@@ -129,6 +135,11 @@ def quantise_onnx(
     number = keep_fp32 if isinstance(keep_fp32, int) else _fewest(sensitivity)
     kept = tuple(LeftOut(found.name, "sensitive") for found in sensitivity[:number])
     quantised = tuple(n for n in pool if n not in {left.name for left in kept})
+    if not quantised:
+        raise CalibrationError(
+            f"all {len(pool)} convolutions that can be quantised would stay in float: keep fewer",
+            reason="BAD_OPTION",
+        )
     model = insert_qdq(network, quantised, thresholds)
     check = reference.compare(model, "INT8")
 

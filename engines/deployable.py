@@ -76,7 +76,7 @@ def drop_unused(model: Any) -> None:
         if wanted & set(node.output):
             kept.append(node)
             wanted |= set(node.input)
-            wanted |= {n for sub in _subgraphs(node) for each in sub.node for n in each.input}
+            wanted |= onnxfile.captured(node)
     weights = [weight for weight in model.graph.initializer if weight.name in wanted]
     nodes = list(reversed(kept))
     del model.graph.node[:]
@@ -106,7 +106,3 @@ def _has_our_ports(model: Any, spec: EngineSpec) -> bool:
         and (inputs[0].shape or ())[1:] == (spec.height, spec.width, 3)
         and (outputs[0].shape or ())[1:] == (spec.height, spec.width)
     )
-
-
-def _subgraphs(node: Any) -> list[Any]:
-    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]

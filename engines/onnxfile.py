@@ -88,7 +88,22 @@ def load_onnx(path: Path) -> Any:
             f"{path} is too large for a live network: {one_line(error)}",
             reason="ENGINE_UNSUPPORTED",
         ) from error
-    return model
+    return _inlined(model, path)
+
+
+def _inlined(model: Any, path: Path) -> Any:
+    """Return a network whose own functions, as PyTorch 2.1 to 2.4 writes them, are plain nodes."""
+    if not model.functions:
+        return model
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(model, convert_version=True)
+    except Exception as error:  # raised in C++, of no one type
+        raise EngineError(
+            f"{path}: the functions that the file brings cannot be resolved: {one_line(error)}",
+            reason="ENGINE_UNSUPPORTED",
+        ) from error
 
 
 def _check_operators(model: Any, path: Path) -> None:
