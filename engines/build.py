@@ -18,6 +18,7 @@ from rtseg.engines.errors import EngineError
 from rtseg.engines.planfile import (
     PlanHeader,
     PlanIdentity,
+    is_plan_file,
     read_header,
     read_plan,
     write_plan,
@@ -85,6 +86,8 @@ def build_engine(
     network = read_deployable(source, size)
     _check_precision(network, precision)
     identity = _identity(network, backend, precision, options)
+    if out is not None:
+        _check_place(out)
     path = out or _cached(identity, cache_dir)
     rebuilt = ""
     if path.exists() and not force:
@@ -92,8 +95,6 @@ def build_engine(
             header, _ = read_plan(path, identity, trusted=path.parent)
             return BuiltEngine(path, header, found=True)
         except EngineError as error:
-            if out is not None and error.reason == "ENGINE_UNSUPPORTED":  # somebody's other file
-                raise
             rebuilt = str(error)
             _log.info("%s", rebuilt)
     elif out is None and not force:
@@ -112,6 +113,19 @@ def build_engine(
     )
     written = write_plan(path, header, built.plan)
     return BuiltEngine(path, written, found=False, rebuilt=rebuilt, warnings=built.warnings)
+
+
+def _check_place(out: Path) -> None:
+    """Raise before a long build where its file cannot, or must not, be written."""
+    if not out.parent.is_dir():
+        raise EngineError(f"no such folder: {out.parent}", reason="NOT_FOUND")
+    if out.is_dir():
+        raise EngineError(f"{out} is a folder; name a file", reason="BAD_INPUT")
+    if out.exists() and out.stat().st_size and not is_plan_file(out):
+        raise EngineError(
+            f"{out} is no engine file of rt-seg and is left as it is; name another",
+            reason="ENGINE_UNSUPPORTED",
+        )
 
 
 def _check_precision(network: Deployable, precision: str) -> None:

@@ -125,11 +125,27 @@ def test_a_damaged_or_unfit_file_is_built_anew(tmp_path: Path) -> None:
     assert built.header.identity != other.header.identity
 
 
-def test_somebody_elses_file_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_somebody_elses_file_is_kept(tmp_path: Path, force: bool) -> None:
     source = save_network(tmp_path / "tiny.onnx")
     with pytest.raises(EngineError, match="no engine file of rt-seg"):
-        build_engine(source, backend="rtx", precision="fp16", out=source)
+        build_engine(source, backend="rtx", precision="fp16", out=source, force=force)
     onnx.checker.check_model(onnx.load(source))
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
+    source = save_network(tmp_path / "tiny.onnx")
+    said: list[str] = []
+    for out, line in ((tmp_path / "no" / "x.engine", "no such folder"), (tmp_path, "is a folder")):
+        with pytest.raises(EngineError, match=line):
+            build_engine(
+                source,
+                backend="rtx",
+                precision="fp16",
+                out=out,
+                progress=lambda step, done, total: said.append(step),
+            )
+    assert not said
 
 
 def test_a_foreign_network_takes_one_frame(tmp_path: Path) -> None:
