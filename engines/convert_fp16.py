@@ -7,6 +7,8 @@ and class ids stay uint8, normalisation, upsampling and argmax FP32; see
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,12 +53,17 @@ def convert_fp16(source: Path, output: Path, size: tuple[int, int] | None = None
     network = read_deployable(source, size)
     set_description(network.model, network.spec)
     content = to_fp16(network.model).SerializeToString(deterministic=True)
-    partial = output.with_name(f".{output.name}.partial")
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(output)
+        try:
+            partial.write_bytes(content)
+            partial.replace(output)
+        except BaseException:  # Ctrl-C, too
+            partial.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        kind = "PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"
         raise EngineError(
-            f"cannot write {output}: {error.strerror or error}", reason="ENGINE_FAILED"
+            f"cannot write {output}: {error.strerror or error}",
+            reason="NO_SPACE" if error.errno in (errno.ENOSPC, errno.EDQUOT) else kind,
         ) from error

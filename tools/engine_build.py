@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,9 @@ def build(options: argparse.Namespace) -> None:
     if not source.is_file():
         raise CalibrationError(f"no such network: {source}", reason="NOT_FOUND")
     output = options.out or Path(_named(source.name, options.precision))
+    if not output.parent.is_dir() or output.is_dir():
+        what = f"{output} is a folder" if output.is_dir() else f"no such folder: {output.parent}"
+        raise CalibrationError(f"{what}; --out names a file", reason="NOT_FOUND")
     if options.precision == "int8" and not options.calib_data:
         raise CalibrationError(
             "INT8 needs images of the network's domain: --calib-data ROOT (a Cityscapes root, a "
@@ -183,7 +187,7 @@ def _make_proven(
     show: Progress,
 ) -> dict[str, Any]:
     """Write the file only where it loses no more than ``--max-drop``; one there is kept."""
-    unproven = output.with_name(f".{output.name}.unproven")
+    unproven = output.with_name(f".{output.name}.{os.getpid()}.unproven")
     try:
         record = _make(options, source, unproven, samples, show)
         record["output"] = str(output)
@@ -251,7 +255,7 @@ def _compare(
         # A CPU without FP16 shows what its FP16 types do in FP32.
         arithmetic = "fp32" if precision == "fp16" else precision
         try:
-            verdicts[precision] = _verify(file, arithmetic, samples, options.threads, show)
+            verdicts[precision] = _verify(options, file, arithmetic, samples, show)
         except EngineError as error:
             if precision != "bf16" or error.reason != "ENGINE_UNSUPPORTED":
                 raise
@@ -298,7 +302,11 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
 
 
 def _verify(
-    file: Path, precision: str, samples: list[Sample], threads: int, show: Progress
+    options: argparse.Namespace,
+    file: Path,
+    precision: str,
+    samples: list[Sample],
+    show: Progress,
 ) -> Verdict:
     from rtseg.calibration.verify import verify_engine
     from rtseg.engines.registry import open_engine
@@ -306,7 +314,13 @@ def _verify(
     def progress(step: str, done: int, total: int) -> None:
         show(f"{step} {precision}", done, total)
 
-    with open_engine(file, backend="openvino", precision=precision, threads=threads) as engine:
+    with open_engine(
+        file,
+        backend="openvino",
+        precision=precision,
+        threads=options.threads,
+        size=wide_first(options.size),
+    ) as engine:
         return verify_engine(engine, samples, progress=progress)
 
 

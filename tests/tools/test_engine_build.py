@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rtseg.engines.preprocess import to_engine_input
 from rtseg.engines.registry import open_engine
 from rtseg.tools.rt_seg_engine import main
 from tests.calibration.nets import CLASSES, SIZE, save_images, save_network
+from tests.engines.networks import TinyNet
 
 
 @pytest.fixture
@@ -216,3 +218,49 @@ def test_a_real_loss_over_max_drop_writes_nothing(
 def test_max_drop_needs_labels(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(network), "--calib-data", ".", "--max-drop", "1"]) == 2
     assert "USAGE: --max-drop needs labelled images: --verify DATA" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_network_of_any_size_is_verified_in_the_size_asked_for(
+    images: Path, labelled: Path, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = TinyNet(dynamic=("hw",), channels=4).save(tmp_path / "any.onnx")
+    out = tmp_path / "out.onnx"
+    typed = ["build", str(source), "-o", str(out), "--calib-data", str(images), "--size", "96x64"]
+    if precision == "int8":  # two convolutions, of which the logits stay in float
+        typed += ["--calib-method", "minmax"]
+    assert main([*typed, "--precision", precision, "--verify", str(labelled), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["verify"][precision]["agreement_with_fp32"] > 0.9
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(
+    network: Path, images: Path, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = tmp_path / "no" / "net.onnx"
+    typed = ["build", str(network), "--calib-data", str(images), "--precision", precision]
+    for out, line in ((absent, "no such folder"), (images, "is a folder")):
+        assert main([*typed, "-o", str(out), "--force"]) == 1
+        shown = capsys.readouterr().err
+        assert f"NOT_FOUND: {line}" in shown or f"NOT_FOUND: {out} {line}" in shown
+        assert len(shown.splitlines()) == 1  # no progress before it
+
+
+def test_a_full_disk_has_its_reason(
+    network: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    folder = tmp_path / "full"
+    folder.mkdir()
+    typed = ["build", str(network), "--precision", "fp16", "-o", str(folder / "net.onnx")]
+    assert main(typed) == 1
+    assert "NO_SPACE: cannot write" in capsys.readouterr().err
+    assert not list(folder.iterdir())
