@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from rtseg.realtime.sources.container import ContainerSource
 from rtseg.realtime.sources.hwaccel import open_container
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.pipe import ADVICE, Pipe, is_pipe, open_pipe
 
 if TYPE_CHECKING:
     import av
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 class FileSource(ContainerSource):
     """A video file: every frame, in order, with its sound and subtitles beside it.
+
+    A named pipe is read like standard input: it cannot be searched.
 
     Args:
         path: the file.
@@ -30,18 +35,40 @@ class FileSource(ContainerSource):
             shown(str(path)), stem_of(path.stem, "video"), options, live=False, sound=True
         )
         self._path = path
+        self._pipe: int | None = None
 
     def _connect(self) -> InputContainer:
-        container = open_container(f"file:{self._path}", self._options, self._name)
+        container = open_container(self._target(), self._options, self._name)
         if container.format.name == "tty":
             # FFmpeg renders text files as the screen of a terminal.
             container.close()
             raise SourceError(f"{self._name}: a text file, not a video", reason="NOT_A_VIDEO")
         return container
 
-    def _explained(self, error: av.FFmpegError) -> SourceError:
+    def _target(self) -> str | Pipe:
+        if not is_pipe(self._path):
+            return f"file:{self._path}"
+        # FFmpeg would wait for a writer where nothing can call it back.
         try:
-            empty = self._path.stat().st_size == 0
+            self._pipe = open_pipe(self._path)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise SourceError(f"{self._name}: {why}", reason="PERMISSION_DENIED") from None
+        return Pipe(self._pipe, str(self._path), self._gate.is_shut)
+
+    def _release(self) -> None:
+        super()._release()
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+
+    def _explained(self, error: av.FFmpegError) -> SourceError:
+        if self._pipe is not None and type(error).__name__ == "InvalidDataError":
+            text = f"{self._name}: no video that can be read. {ADVICE}"
+            return SourceError(text, reason="NOT_A_VIDEO")
+        try:
+            found = self._path.stat()
+            empty = stat.S_ISREG(found.st_mode) and found.st_size == 0
         except OSError:
             empty = False
         if empty:

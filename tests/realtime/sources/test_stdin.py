@@ -1,4 +1,4 @@
-"""A container's bytes on standard input."""
+"""A container's bytes on standard input, or in a named pipe."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.sources.stdin import StdinSource
 from tests.media import make_video
 
@@ -99,3 +100,57 @@ def test_close_ends_a_reader_that_waits_for_bytes(tmp_path: Path) -> None:
     assert not thread.is_alive()
     os.close(reader)
     os.close(writer)
+
+
+# -- named pipes -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "camera"
+    os.mkfifo(path)
+    return path
+
+
+def test_a_named_pipe_is_read_to_its_end(tmp_path: Path, fifo: Path) -> None:
+    data = make_video(tmp_path / "a.ts", 25, gop=5, format="mpegts").read_bytes()
+    feeder = threading.Thread(target=fifo.write_bytes, args=(data,))
+    feeder.start()
+    with open_source(str(fifo)) as source:
+        assert sum(1 for _ in source.frames()) == 25
+        assert source.info.stem == "camera"
+    feeder.join()
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_close_ends_the_wait_for_a_named_pipes_writer(fifo: Path, connected: bool) -> None:
+    source = open_source(str(fifo))
+    errors: list[SourceError] = []
+
+    def read() -> None:
+        try:
+            source.open()
+        except SourceError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    writer = os.open(fifo, os.O_WRONLY) if connected else None
+    thread.join(0.5)
+    assert thread.is_alive()
+    source.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(errors) == 1
+    if writer is not None:
+        os.close(writer)
+
+
+def test_what_is_no_video_in_a_named_pipe(fifo: Path) -> None:
+    feeder = threading.Thread(target=fifo.write_bytes, args=(b"no video at all\n" * 50,))
+    feeder.start()
+    with pytest.raises(SourceError) as caught:
+        open_source(str(fifo)).open()
+    feeder.join()
+    assert caught.value.reason == "NOT_A_VIDEO"
+    assert "+faststart" in str(caught.value)

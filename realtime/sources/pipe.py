@@ -1,0 +1,68 @@
+"""Reading a pipe so that whoever waits for its writer can be called back."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+POLL_MS = 200
+
+ADVICE = (
+    "In a pipe, an MP4 must have its index in front (ffmpeg -movflags +faststart); "
+    "MPEG-TS and Matroska always work"
+)
+
+
+class Pipe:
+    """A readable that ends when ``is_over`` says so, and seeks only where the input can.
+
+    Args:
+        fd: file descriptor to read from; it stays open.
+        name: what FFmpeg is told it is called.
+        is_over: whether the reader is to stop waiting.
+    """
+
+    def __init__(self, fd: int, name: str, is_over: Callable[[], bool]) -> None:
+        self.name = name
+        self._fd = fd
+        self._is_over = is_over
+        try:
+            os.lseek(fd, 0, os.SEEK_CUR)
+        except OSError:
+            return
+        self.seek = self._seek
+        self.tell = lambda: os.lseek(fd, 0, os.SEEK_CUR)
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes once there are any; none at the end."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        while not self._is_over():
+            if poll.poll(POLL_MS):
+                return os.read(self._fd, size)
+        return b""
+
+    def _seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._fd, offset, whence)
+
+
+def is_pipe(path: Path) -> bool:
+    """Return whether a path is a pipe: a named one, or one that a shell made (``<(…)``)."""
+    try:
+        return stat.S_ISFIFO(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def open_pipe(path: Path) -> int:
+    """Return a file descriptor of a pipe at once, whether anybody writes to it yet or not.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(fd, True)
+    return fd
