@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts", ".mpg"
 VALIDATION_CITIES = ("frankfurt", "lindau", "munster")
 MAX_VIDEO_FRAMES = 20_000
 """Frames of a video that are looked at; a longer one is read up to here."""
+
+_FIRST_TOLERANT = 19
+"""First version of PyAV that reads a file whatever letters its title has."""
 
 _CITYSCAPES_NAME = re.compile(r"([a-z-]+)_\d{6}_\d{6}(_|$)")
 
@@ -142,9 +146,13 @@ def select_images(
         )
     roots = [sources] if isinstance(sources, (str, Path)) else list(sources)
     groups: dict[str, list[CalibrationImage]] = defaultdict(list)
+    seen: set[tuple[str, int | None]] = set()
     for root in roots:
         for group, image in _images_of(Path(root)):
-            groups[group].append(image)
+            once = os.path.abspath(image.path), image.frame
+            if once not in seen:  # a folder and one below it may both be named
+                groups[group].append(image)
+                seen.add(once)
     available = sum(len(images) for images in groups.values())
     if not available:
         raise CalibrationError(
@@ -228,14 +236,19 @@ def _count_frames(path: Path) -> int:
 def _decode(path: Path) -> Iterator[av.VideoFrame]:
     import av
 
+    more: dict[str, Any] = {}
+    if int(av.__version__.partition(".")[0]) < _FIRST_TOLERANT:
+        more["metadata_errors"] = "replace"  # a title that is not UTF-8 is no reason
     try:
-        with av.open(str(path)) as container:
+        # Not the bare path: FFmpeg takes 12:30.mp4 for an address.
+        with av.open(f"file:{path}", **more) as container:
             if not container.streams.video:
                 raise CalibrationError(f"{path} holds no picture", reason="BAD_DATA")
             yield from container.decode(container.streams.video[0])
     except (av.FFmpegError, OSError) as error:
         raise CalibrationError(
-            f"{path} cannot be read as an image or video: {error}", reason="BAD_DATA"
+            f"{path} cannot be read as an image or video: {error.strerror or error}",
+            reason="BAD_DATA",
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -153,3 +154,38 @@ def test_what_cannot_be_chosen_from(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="at least one") as caught:
         select_images(tmp_path, 0)
     assert caught.value.reason == "BAD_OPTION"
+
+
+def save_video(path: Path, title: str = "") -> Path:
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(6):
+            pixels = np.full((48, 64, 3), number * 40, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_what_is_named_twice_counts_once(tmp_path: Path) -> None:
+    video = save_video(tmp_path / "drive.mkv")
+    images = save_images(tmp_path / "images" / "below", 3)
+    twice = [video, tmp_path / "images" / ".." / "drive.mkv", images.parent, images]
+    chosen = select_images(twice, 100)
+    assert chosen.available == len(chosen) == 9
+    assert len(list(chosen.frames(8, 8))) == 9
+
+
+def test_names_that_look_like_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_video(tmp_path / "drive.mkv").rename("12:30:00.mkv")
+    next(save_images(tmp_path / "images", 1).iterdir()).rename("a:1.png")
+    chosen = select_images(["12:30:00.mkv", Path("a:1.png")], 100)
+    assert len(list(chosen.frames(8, 8))) == 7
+
+
+def test_a_title_that_is_not_utf8(tmp_path: Path) -> None:
+    video = save_video(tmp_path / "drive.mkv", "ABCDEFGH")
+    video.write_bytes(video.read_bytes().replace(b"ABCDEFGH", b"caf\xe9 \xff\xfe "))
+    assert len(select_images(video)) == 6
