@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from abc import abstractmethod
@@ -15,6 +16,7 @@ from rtseg.realtime.sources.av_errors import source_error
 from rtseg.realtime.sources.decode import FrameReader
 from rtseg.realtime.sources.interrupt import Gate, call_apart
 from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.pace import Pace
 from rtseg.realtime.sources.passthrough import Passthrough
 from rtseg.realtime.sources.probe import count_frames, frame_rate, length_s, video_stream
 from rtseg.realtime.sources.source import Source
@@ -59,6 +61,7 @@ class ContainerSource(Source):
         self._frames: Iterator[Frame] = iter(())
         self._first: Frame | None = None
         self._info: SourceInfo | None = None
+        self._pace: Pace | None = None
 
     @abstractmethod
     def _connect(self) -> InputContainer:
@@ -115,13 +118,15 @@ class ContainerSource(Source):
             if info.live and now_ns() - first.captured_ns > STALE_NS:
                 reader.forget()
             else:
-                yield first
+                yield self._paced(first)
         while not self._gate.is_shut():
             with self._gate:
                 frame = self._next()
             if frame is None:
                 break
-            yield frame
+            frame = self._paced(frame)
+            if not self._gate.is_shut():
+                yield frame
         if self._gate.is_shut():
             self._gate.shut(self._release)
         elif reader is not None and reader.damaged:
@@ -148,6 +153,16 @@ class ContainerSource(Source):
                 return None
             raise self._explained(error) from None
 
+    def _paced(self, frame: Frame) -> Frame:
+        """Wait until a frame of a stream that comes in bursts is due; others go at once."""
+        if self._pace is None:
+            return frame
+        wait_s = self._pace.wait_s(frame.pts_s, now_ns() / 1e9)
+        if not wait_s:
+            return frame
+        self._gate.wait(wait_s)
+        return dataclasses.replace(frame, captured_ns=now_ns())
+
     def _release(self) -> None:
         self._frames = iter(())
         self._first = None
@@ -170,6 +185,7 @@ class ContainerSource(Source):
     def _prepare(self, container: InputContainer) -> SourceInfo:
         video = video_stream(container, self._name)
         self._live = self._is_live(container)
+        self._pace = Pace() if self._live and container.format.name == "hls" else None
         video.codec_context.thread_count = self._options.threads
         # Frame threads hold frames back, which a live picture cannot afford.
         video.codec_context.thread_type = "SLICE" if self._live else "AUTO"

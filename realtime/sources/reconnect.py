@@ -249,6 +249,9 @@ class ReconnectingSource(Source):
                 return None
             self._source = source
         info = source.open()
+        if self._info is not None and not info.live:
+            source.close()  # an HLS stream that has ended: its last minute is no news
+            raise SourceError(f"{info.name}: it has ended: a recording is left", reason="ENDED")
         if self._info is not None:
             self._same_sound = same_streams(info.passthrough, self._info.passthrough)
             if not self._same_sound:

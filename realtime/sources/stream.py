@@ -45,6 +45,8 @@ class StreamSource(ContainerSource):
             settings["allowed_media_types"] = wanted
             # Three frames tell the rate; FFmpeg's default of twenty is most of a second.
             settings["fpsprobesize"] = "3"
+        if scheme in ("http", "https"):
+            settings["live_start_index"] = "-1"  # HLS: the newest segment, not the third last
         if scheme == "udp":
             # A reader that is late loses packets, not the stream.
             settings["overrun_nonfatal"] = "1"
