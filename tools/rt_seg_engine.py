@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.parser import Parser, parse_command
 from rtseg.tools.argument_types import size, wide_first
+from rtseg.tools.ending import open_closed_streams, say_failure, tidy_when_terminated
 from rtseg.tools.engine_bench import add_bench_parser, bench
 from rtseg.tools.engine_build import add_build_parser, build
 from rtseg.tools.engine_plan import show_plan
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rtseg.engines.adapt import AdaptedModel
 
 PROGRAM = "rt-seg-engine"
-FAILED, INTERRUPTED = 1, 130
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,29 +32,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: what was typed after the command; None takes it from the process.
 
     Returns:
-        0 done, 1 the engine failed, 2 wrong usage, 130 Ctrl-C.
+        0 done, 1 the engine failed, 2 wrong usage, 130 Ctrl-C (SIGTERM ends with 143).
     """
+    open_closed_streams()
     options = parse_command(_parser, argv, PROGRAM)
     if isinstance(options, int):
         return options
-    # Light: the room's data readers are loaded by "build" alone.
-    from rtseg.calibration.errors import CalibrationError
-    from rtseg.engines.errors import EngineError
-
+    commands = {"build": build, "info": _info, "list": _list, "bench": bench}
     try:
-        commands = {"build": build, "info": _info, "list": _list, "bench": bench}
-        commands[options.command](options)
+        with tidy_when_terminated():
+            commands[options.command](options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever reads us has enough, as in "info FILE | head"
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains when it ends
         return 0
-    except (EngineError, CalibrationError, RealtimeError) as error:
+    except Exception as error:
         if options.debug:
             raise
-        print(f"{PROGRAM}: error: {error.reason}: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code if isinstance(error, RealtimeError) else FAILED
+        return say_failure(PROGRAM, error)
     return 0
 
 
@@ -88,9 +85,10 @@ def _read(file: Path, size: tuple[int, int] | None) -> AdaptedModel:
         return adapt_onnx(file, size)
     from rtseg.engines.errors import EngineError
     from rtseg.engines.openvino_ir import adapt_ir
+    from rtseg.engines.openvino_runtime import load_openvino
 
     try:
-        import openvino
+        openvino = load_openvino()
     except ImportError as error:
         raise EngineError(
             "an OpenVINO IR needs OpenVINO: pip install openvino", reason="BACKEND_MISSING"

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rtseg.realtime.parser import Parser, parse_command
 from rtseg.tools.argument_types import size
+from rtseg.tools.ending import open_closed_streams, say_failure
 from rtseg.tools.model_judge import add_commands, consistency, evaluate
 from rtseg.tools.model_train import add_train_commands, find_rate, train
 
 PROGRAM = "rt-seg-model"
-FAILED, INTERRUPTED = 1, 130
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,14 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 wrong usage, 130 Ctrl-C.
     """
+    open_closed_streams()
     options = parse_command(_parser, argv, PROGRAM)
     if isinstance(options, int):
         return options
-    from rtseg.calibration.errors import CalibrationError
-    from rtseg.engines.errors import EngineError
-    from rtseg.models.errors import ModelError
-    from rtseg.realtime.errors import RealtimeError
-
     commands = {
         "train": train,
         "lr-find": find_rate,
@@ -55,11 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads us has enough, as in "summary | head"
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains when it ends
         return 0
-    except (ModelError, CalibrationError, EngineError, RealtimeError) as error:
+    except Exception as error:
         if options.debug:
             raise
-        print(f"{PROGRAM}: error: {error.reason}: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code if isinstance(error, RealtimeError) else FAILED
+        return say_failure(PROGRAM, error)
     return 0
 
 
