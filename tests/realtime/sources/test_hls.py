@@ -55,13 +55,13 @@ def test_a_stream_that_has_ended_is_not_shown_again(tmp_path: Path) -> None:
             attempts=2,
             backoff=Backoff(0.01, 0.02),
         )
-        seen = 0
-        with source, pytest.raises(SourceError) as caught:
+        seen: list[int] = []
+        with source:
             playlist.write_text(whole)
-            for _ in source.frames():
-                seen += 1
+            with pytest.raises(SourceError) as caught:
+                seen.extend(frame.index for frame in source.frames())
     assert caught.value.reason == "ENDED"
-    assert seen == 12
+    assert seen == list(range(12))
 
 
 def test_late_frames_move_what_follows() -> None:
