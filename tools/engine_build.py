@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.arguments import number
-from rtseg.realtime.errors import UsageError
 from rtseg.tools.argument_types import count_from_zero, wide_first
 from rtseg.tools.engine_half import half_line, try_half
+from rtseg.tools.engine_options import check_options
 from rtseg.tools.engine_plan import add_plan_options, build_for_gpu
 from rtseg.tools.step_progress import Progress
 
@@ -102,6 +102,7 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="(%(default)s)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    parser.set_defaults(default_of=parser.get_default)
 
 
 def build(options: argparse.Namespace) -> None:
@@ -114,8 +115,7 @@ def build(options: argparse.Namespace) -> None:
     """
     from rtseg.calibration.errors import CalibrationError
 
-    if options.max_drop is not None and options.verify is None:
-        raise UsageError("--max-drop needs labelled images: --verify DATA")
+    check_options(options)
     show = Progress(quiet=options.quiet or options.json)
     if options.backend != "openvino":
         build_for_gpu(options, show)

@@ -106,7 +106,10 @@ def test_an_existing_file_is_kept(
         ({"--calib-data": "absent"}, "NOT_FOUND: no such calibration data: absent"),
         ({"--verify": "absent"}, "NOT_FOUND: no such data set folder: absent"),
         ({"--keep-fp16": "nothing"}, "BAD_OPTION: no convolution is called 'nothing'"),
-        ({"--calib-percentile": "0"}, "BAD_OPTION: a percentile is over 0"),
+        (
+            {"--calib-method": "percentile", "--calib-percentile": "0"},
+            "BAD_OPTION: a percentile is over 0",
+        ),
         ({"file": "absent.onnx"}, "NOT_FOUND: no such network: absent.onnx"),
     ],
 )
@@ -264,3 +267,27 @@ def test_a_full_disk_has_its_reason(
     assert main(typed) == 1
     assert "NO_SPACE: cannot write" in capsys.readouterr().err
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["--target", "ampere+"], "--target is for an engine of a GPU"),
+        (["--max-batch", "2"], "--max-batch is for an engine of a GPU"),
+        (["--workspace", "64"], "--workspace is for an engine of a GPU"),
+        (["--backend", "rtx", "--timing-cache", "x"], "--timing-cache is for --backend tensorrt"),
+        (["--precision", "fp16", "--keep-fp16", "stem"], "--keep-fp16 is for --precision int8"),
+        (["--backend", "rtx", "--calib-cache", "x"], "--calib-cache is for --precision int8"),
+        (["--backend", "rtx", "--precision", "fp32"], "--calib-data is for --precision int8"),
+        (["--calib-percentile", "99"], "--calib-percentile is for --calib-method percentile"),
+        (["--verify-images", "3"], "--verify-images needs labelled images"),
+        (["--max-drop", "3"], "--max-drop needs labelled images"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_wrong_usage(
+    network: Path, typed: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(network), "--calib-data", ".", *typed]) == 2
+    shown = capsys.readouterr().err
+    assert f"USAGE: {line}" in shown
+    assert shown.count("\n") == 1
