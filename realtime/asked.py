@@ -39,6 +39,7 @@ def check_measure_options(options: argparse.Namespace) -> None:
 
     Raises:
         UsageError: another suffix than allowed.
+        SinkError: the profile, written at the end of the run, could not be.
     """
     allowed = {"profile": (".json", ".html"), "trace": (".json",)}
     for option, suffixes in allowed.items():
@@ -46,6 +47,10 @@ def check_measure_options(options: argparse.Namespace) -> None:
         if path and Path(path).suffix.lower() not in suffixes:
             names = " or ".join(f"FILE{suffix}" for suffix in suffixes)
             raise UsageError(f"--{option} writes {names}. Received: {path!r}")
+    if options.profile:
+        from rtseg.realtime.report import check_report_path
+
+        check_report_path(Path(options.profile))
 
 
 def metrics_server(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +150,23 @@ class RunReport:
             f"clocks      {CLOCKS}",
         ]
         return "\n".join(lines)
+
+
+def check_report_path(path: Path) -> None:
+    """Refuse, before a run, a place where its report cannot be written at the end.
+
+    Raises:
+        SinkError: there is no such directory, or no permission.
+    """
+    folder, why = path.parent, ""
+    if not folder.is_dir():
+        why = "its directory does not exist"
+    elif path.is_dir():
+        why = "it is a directory"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        why = "no permission"
+    if why:
+        raise SinkError(f"cannot write the profile to {path}: {why}", reason="NOT_WRITABLE")
 
 
 def write_report(text: str, path: Path) -> None:

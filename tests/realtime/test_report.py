@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from rtseg.engines.engine import EngineProfile
 from rtseg.engines.spec import EngineSpec
+from rtseg.realtime.cli import main
+from rtseg.realtime.errors import SinkError
 from rtseg.realtime.profile import STAGES, Profiler
-from rtseg.realtime.report import RunReport, build_report
+from rtseg.realtime.report import RunReport, build_report, check_report_path
 from tests.realtime.parts import GraySource
 
 
@@ -60,3 +63,17 @@ def test_a_run_without_frames_divides_by_nothing() -> None:
     assert (report.throughput_fps, report.network_fps, report.cpu_ms_per_frame) == (0, 0, 0)
     assert json.loads(report.to_json())["latency"]["n"] == 0
     assert report.to_text()
+
+
+def test_a_profile_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    for place in ("absent/p.json", "folder.json"):
+        with pytest.raises(SinkError) as caught:
+            check_report_path(tmp_path / place)
+        assert caught.value.reason == "NOT_WRITABLE"
+    check_report_path(tmp_path / "p.json")
+    check_report_path(Path("p.json"))
+    assert not (tmp_path / "p.json").exists()
+    out = tmp_path / "seg.mp4"
+    assert main(["testsrc", str(out), "--profile", str(tmp_path / "absent" / "p.json")]) == 1
+    assert not out.exists()
