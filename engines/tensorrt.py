@@ -8,6 +8,7 @@ the ONNX file, there are no precision flags and no calibrators (both are gone fr
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
@@ -313,12 +314,15 @@ class _Build:
             known = path.read_bytes()
         except OSError:
             known = b""
-        cache = config.create_timing_cache(known)
-        if cache is None and known:
-            _log.warning("%s is no timing cache of this TensorRT and GPU; it is made anew", path)
-            cache = config.create_timing_cache(b"")
-        if cache is not None:
-            config.set_timing_cache(cache, False)
+        for content in dict.fromkeys((known, b"")):
+            cache = config.create_timing_cache(content)
+            # Another GPU's is read, and refused only here.
+            if cache is not None and config.set_timing_cache(cache, False):
+                return
+            if content:
+                _log.warning(
+                    "%s is no timing cache of this TensorRT and GPU; it is made anew", path
+                )
 
     def _keep_timing(self, config: Any) -> None:
         path = self._options.timing_cache
@@ -327,7 +331,7 @@ class _Build:
         cache = config.get_timing_cache()
         if cache is None:
             return
-        partial = path.with_name(f".{path.name}.partial")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             partial.write_bytes(bytes(cache.serialize()))
             partial.replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -210,7 +211,7 @@ def _read(path: Path | None) -> bytes:
 
 def _keep(path: Path, cache: Any) -> None:
     """Write what was compiled; a cache is never needed, so that it may fail."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         kept = cache.serialize()
         if kept is None:
