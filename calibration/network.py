@@ -119,8 +119,9 @@ def _of_size(
     """Return the description of a network at the size asked for."""
     if size is None or size == (spec.width, spec.height):
         return spec
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    if any(dim.dim_value for dim in list(dims)[1:3]):
+    dims = list(model.graph.input[0].type.tensor_type.shape.dim)
+    rows, columns = dims[2:4] if spec.input_kind == "float_nchw" else dims[1:3]
+    if rows.dim_value or columns.dim_value:
         raise CalibrationError(
             f"{source} is made for {spec.width}x{spec.height} (width x height). "
             f"Received: {size[0]}x{size[1]}",

@@ -147,7 +147,22 @@ def build(options: argparse.Namespace) -> None:
         raise CalibrationError(
             f"{output} is the network itself; --out names another file", reason="BAD_OPTION"
         )
-    samples = _samples(options)  # before the work: a wrong folder shows at once
+    # Before the work: a wrong folder shows at once.
+    if options.calib_cache is not None and not options.calib_cache.absolute().parent.is_dir():
+        raise CalibrationError(
+            f"no such folder: {options.calib_cache.parent}; --calib-cache names a file",
+            reason="NOT_FOUND",
+        )
+    samples = _samples(options)
+    if samples and options.precision == "fp16":
+        from rtseg.engines.onnxfile import is_quantised, load_onnx
+
+        if is_quantised(load_onnx(source)):
+            raise CalibrationError(
+                f"--verify compares with the FP32 network, {source} is INT8: leave it out, or "
+                "judge the new file with rt-seg-model evaluate",
+                reason="BAD_OPTION",
+            )
     if options.max_drop is None:
         record = _make(options, source, output, samples, show)
     else:

@@ -20,7 +20,9 @@ from rtseg.calibration.quantise import quantise_onnx
 from rtseg.engines.adapt import adapt_onnx
 from rtseg.engines.build import build_engine
 from rtseg.engines.convert_fp16 import convert_fp16
-from tests.calibration.nets import Builder, save_images
+from rtseg.engines.deployable import set_description
+from rtseg.engines.spec import EngineSpec
+from tests.calibration.nets import Builder, save_images, save_network
 from tests.engines.rtx import rtx
 
 HALF = [1, 8, 32, 32]
@@ -181,3 +183,21 @@ def test_no_int8_file_without_int8(
         quantise_onnx(source, images, tmp_path / "int8.onnx", keep_fp32=keep)
     assert caught.value.reason == "BAD_OPTION"
     assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_a_described_network_of_planes_at_another_size(
+    images: CalibrationSet, tmp_path: Path
+) -> None:
+    source = save(tmp_path / "net.onnx", lambda b, x: x)
+    model = onnx.load(source)
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, length in zip(value.type.tensor_type.shape.dim[2:], "hw", strict=True):
+            axis.dim_param = length + value.name
+    spec = EngineSpec("mine", 64, 64, input_kind="float_nchw", output_kind="logits")
+    set_description(model, spec)
+    onnx.save(model, source)
+    report = quantise_onnx(source, images, tmp_path / "int8.onnx", size=(96, 32))
+    adapted = adapt_onnx(report.output)
+    assert (adapted.spec.width, adapted.spec.height) == (96, 32)
+    with pytest.raises(CalibrationError, match="is made for 32x32"):
+        load_network(save_network(tmp_path / "fixed.onnx"), size=(64, 64))

@@ -291,3 +291,26 @@ def test_an_option_that_would_change_nothing_is_wrong_usage(
     shown = capsys.readouterr().err
     assert f"USAGE: {line}" in shown
     assert shown.count("\n") == 1
+
+
+def test_a_missing_folder_for_the_cache_is_said_before_the_work(
+    network: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["build", str(network), "--calib-data", str(images), "-o", str(tmp_path / "o.onnx")]
+    assert main([*typed, "--calib-cache", str(tmp_path / "no" / "c.json")]) == 1
+    shown = capsys.readouterr().err
+    assert "NOT_FOUND: no such folder" in shown
+    assert shown.count("\n") == 1
+
+
+def test_fp16_of_an_int8_file_has_nothing_to_be_compared_with(
+    network: Path, images: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    int8, out = tmp_path / "int8.onnx", tmp_path / "half.onnx"
+    typed = ["build", str(network), "-o", str(int8), "--calib-data", str(images), "-q"]
+    assert main(typed) == 0
+    typed = ["build", str(int8), "-o", str(out), "--precision", "fp16", "-q"]
+    assert main([*typed, "--verify", str(labelled)]) == 1
+    assert "BAD_OPTION: --verify compares with the FP32 network" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(typed) == 0
