@@ -12,7 +12,8 @@ class Timeline:
 
     Gaps stay (variable frame rate), missing timestamps are made up from the frame rate, and
     a jump backwards (a camera that starts over, a concatenated stream) goes on one frame
-    later.
+    later. A single frame that is no later than the one before (rounded to the same
+    millisecond, out of order) goes right behind it and moves nothing after it.
 
     Attributes:
         time_base: seconds of one tick, the stream's own.
@@ -29,6 +30,7 @@ class Timeline:
         self.shift: int | None = None
         self.last = -1
         self._begin = 0
+        self._rising = False
         self._anchor: int | None = None
         self._made = 0
 
@@ -50,7 +52,12 @@ class Timeline:
         if self.shift is None:
             self.shift = raw - self._begin
         pts = raw - self.shift
-        if pts <= self.last:
+        if pts > self.last:
+            self._rising = True
+        elif self._rising and self.last - pts <= self.step:
+            pts = self.last + 1
+            self._rising = False
+        else:
             pts = self.last + self.step
             self.shift = raw - pts
         self.last = pts

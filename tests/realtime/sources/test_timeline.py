@@ -46,6 +46,17 @@ def test_a_jump_back_goes_on_one_frame_later() -> None:
     assert placed(timeline, [5000, 5040, 5080, 20, 60, 100]) == [0, 40, 80, 120, 160, 200]
 
 
+def test_a_frame_that_is_not_later_moves_nothing_after_it() -> None:
+    timeline = Timeline(Fraction(1, 1000), Fraction(25))
+    out = placed(timeline, [0, 40, 40, 80, 160, 120, 200, 200, 240])
+    assert out == [0, 40, 41, 80, 160, 161, 200, 201, 240]
+
+
+def test_timestamps_that_stand_still_are_no_timestamps() -> None:
+    timeline = Timeline(Fraction(1, 1000), Fraction(25))
+    assert placed(timeline, [7] * 5) == [0, 1, 41, 81, 121]
+
+
 def test_a_new_lap_begins_where_it_is_told() -> None:
     timeline = Timeline(Fraction(1, 1000), Fraction(25))
     placed(timeline, [0, 40])
