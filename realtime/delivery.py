@@ -26,6 +26,9 @@ IDLE_S = 0.03
 SLOW_S = 2.0
 """From when on an output that does not take a frame is told as slow."""
 
+LOOK_S = 0.5
+"""How often one who waits for an output looks whether that has become slow."""
+
 BROKEN = "output_failed"
 """Why a frame was dropped that was on its way to an output that failed."""
 
@@ -113,6 +116,7 @@ class SinkWorker:
         self.failure: BaseException | None = None
         self.left_out = 0
         """Frames that this output did not get because it was slow."""
+        self._policy = policy
         self._slot: Slot[Job] = Slot(capacity, policy, self._leave_out)
         self._busy_since_s: float | None = None
         self._told = False
@@ -142,17 +146,10 @@ class SinkWorker:
         A sink that failed takes no more; the frame's delivery hears that. One that has been
         busy for :data:`SLOW_S` seconds is told in the log, and again when it goes on.
         """
-        since_s = self._busy_since_s
-        if since_s is not None and not self._told and time.monotonic() - since_s > SLOW_S:
-            self._told = True
-            _log.warning(
-                "SLOW_OUTPUT: %s has not taken a frame for %.0f s; frames are left out",
-                self.sink.name,
-                SLOW_S,
-                extra={"reason": "SLOW_OUTPUT"},
-            )
         try:
-            self._slot.put(job)
+            self._tell_if_slow()
+            while not self._slot.put(job, LOOK_S):
+                self._tell_if_slow()
         except Closed:
             job.delivery.dropped(BROKEN)
 
@@ -160,6 +157,19 @@ class SinkWorker:
         """Say that no more frames come; ``packets`` gives the sound after the last one."""
         self._packets = packets
         self._slot.end()
+
+    def _tell_if_slow(self) -> None:
+        since_s = self._busy_since_s
+        if since_s is None or self._told or time.monotonic() - since_s <= SLOW_S:
+            return
+        self._told = True
+        _log.warning(
+            "SLOW_OUTPUT: %s has not taken a frame for %.0f s; %s",
+            self.sink.name,
+            SLOW_S,
+            "frames are left out" if self._policy == "latest" else "the run waits for it",
+            extra={"reason": "SLOW_OUTPUT"},
+        )
 
     def _leave_out(self, dropped: Job, following: Job) -> Job:
         self.left_out += 1

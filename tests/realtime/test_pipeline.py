@@ -255,14 +255,21 @@ def test_a_pipeline_needs_a_sink() -> None:
         Pipeline(GraySource(1), BrightnessEngine(), None, [])
 
 
+@pytest.mark.parametrize("live", [True, False])
 def test_an_output_that_hangs_is_told_and_told_again_when_it_goes_on(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    live: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rtseg.realtime.delivery.SLOW_S", 0.2)
+    monkeypatch.setattr("rtseg.realtime.delivery.LOOK_S", 0.1)
     monkeypatch.setattr(logging.getLogger("rtseg"), "propagate", True)
     hanging, good = ListSink(write_s=1.0, name="hanging"), ListSink(name="good")
-    run(GraySource(80, fps=40, live=True), BrightnessEngine(), hanging, good)
+    run(GraySource(80 if live else 7, fps=40, live=live), BrightnessEngine(), hanging, good)
     reasons = [getattr(record, "reason", "") for record in caplog.records]
     assert reasons[:2] == ["SLOW_OUTPUT", "OUTPUT_BACK"]
     assert "hanging" in caplog.text
-    assert len(good.items) > 3 * len(hanging.items)
+    if live:
+        assert "frames are left out" in caplog.text
+        assert len(good.items) > 3 * len(hanging.items)
+    else:
+        assert "the run waits for it" in caplog.text
+        assert len(good.items) == len(hanging.items) == 7
