@@ -150,11 +150,31 @@ class _Graph:
             and not ends & set(node.output)
             and self._computes_floats(node)
         }
+        half -= self._of_shapes()
         kept = {n.name: "not an FP32 layer" for n in anchors if n.name not in half}
         for node in self.nodes:
             if node.name in half and (why := self._unfit(node)):
                 self._leave(node, why, half, kept)
         return half, kept
+
+    def _of_shapes(self) -> set[str]:
+        """Return the names of the nodes that compute numbers for a shape, such as a scale.
+
+        Rounded to FP16, 64/24 would make 63 rows of 24.
+        """
+        found: set[str] = set()
+        waiting = [
+            node.input[place]
+            for node in self.nodes
+            for place in _shape_inputs(node)
+            if place < len(node.input)
+        ]
+        while waiting:
+            maker = self.producer.get(waiting.pop())
+            if maker is not None and maker.name not in found:
+                found.add(maker.name)
+                waiting += [name for name in maker.input if name in self.floats]
+        return found
 
     def _leave(self, node: Any, why: str, half: set[str], kept: dict[str, str]) -> None:
         half.discard(node.name)

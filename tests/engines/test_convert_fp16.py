@@ -18,9 +18,10 @@ from rtseg.engines.convert_fp16 import convert_fp16, to_fp16
 from rtseg.engines.deployable import read_deployable
 from rtseg.engines.errors import EngineError
 from rtseg.engines.half import SMALLEST_SCALE, half_types
+from rtseg.engines.registry import open_engine
 from rtseg.engines.shipped import shipped_models
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
-from tests.calibration.nets import SIZE, save_images, save_network, tiny_network
+from tests.calibration.nets import SIZE, Builder, save_images, save_network, tiny_network
 from tests.data import shared_data
 from tests.engines.networks import TinyNet, random_frames
 
@@ -207,3 +208,31 @@ def test_a_network_of_any_size_is_settled_at_the_one_asked_for(tmp_path: Path) -
     convert_fp16(source, tmp_path / "half.onnx", (96, 64))
     spec = spec_of(onnx.load(str(tmp_path / "half.onnx")))
     assert (spec.width, spec.height) == (96, 64)
+
+
+def test_scales_that_are_computed_stay_fp32(tmp_path: Path) -> None:
+    """As exports with free axes write them: Shape, Cast, Div, Resize by what comes out."""
+    b = Builder()
+    x = b.conv("image", "first", (3, 8), kernel=3, stride=2)
+    small = b.conv(x, "second", (8, 8), kernel=3, stride=3)
+    wide, narrow = (
+        b.node("Cast", [b.node("Shape", [y], f"{n}_shape")], f"{n}_size", to=TensorProto.FLOAT)
+        for n, y in (("wide", x), ("narrow", small))
+    )
+    scales = b.node("Div", [wide, narrow], "scales")
+    large = b.node("Resize", [small, "", scales], "enlarge", mode="linear")
+    x = b.conv(b.node("Concat", [large, x], "joined", axis=1), "third", (16, 8))
+    x = b.conv(x, "last", (8, 19), norm=False, relu6=False)
+    frames = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 64, 64])
+    scores = helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, 19, 32, 32])
+    graph = helper.make_graph(b.nodes, "net", [frames], [scores], b.constants)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "net.onnx")
+
+    convert_fp16(tmp_path / "net.onnx", tmp_path / "half.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    answers = []
+    for name in ("net.onnx", "half.onnx"):
+        with open_engine(tmp_path / name, backend="onnxruntime") as engine:
+            answers.append(engine.infer(pixels))
+    assert (answers[0] == answers[1]).mean() > 0.99
