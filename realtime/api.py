@@ -205,7 +205,8 @@ class Segmenter:
         with open_source(source, options) as opened:
             engine = self._engine("latency" if opened.info.live else "throughput")
             renderer = Renderer(engine.spec.classes, self._view)
-            hand_over = _HandOver()
+            newest = (flow or FlowOptions()).policy(opened.info.live) == "latest"
+            hand_over = _HandOver(newest=newest)
             pipeline = Pipeline(opened, engine, None, [hand_over], flow=flow, profiler=profiler)
             running = _Running(pipeline, hand_over)
             self._streams.add(running)
@@ -269,6 +270,7 @@ class _Running:
     def next(self) -> Rendered | None:
         """Return the next result; None after the last one."""
         self._hand_over.reader = threading.current_thread()
+        self._hand_over.wanted.set()
         try:
             return self._slot.get()
         except Closed:
@@ -278,6 +280,7 @@ class _Running:
         """Stop the loop and wait until it has ended. May be called more than once."""
         self._pipeline.stop()
         self._slot.close()
+        self._hand_over.wanted.set()
         self._thread.join()
 
     def _run(self) -> None:
@@ -296,13 +299,20 @@ class _Running:
 
 
 class _HandOver(Sink):
-    """Gives frames to the thread that iterates."""
+    """Gives frames to the thread that iterates.
+
+    Args:
+        newest: whether a frame is taken only when that thread asks for one, so that it gets
+            the newest there is; otherwise the next one is got ready meanwhile.
+    """
 
     wants_picture = False
     name = "stream"
 
-    def __init__(self) -> None:
+    def __init__(self, *, newest: bool) -> None:
         self.slot: Slot[Rendered] = Slot(1)
+        self.wanted = threading.Event()
+        self._newest = newest
         self.reader = threading.current_thread()
 
     @property
@@ -313,7 +323,11 @@ class _HandOver(Sink):
     def open(self, context: SinkContext) -> None:
         pass
 
+    def ready(self, timeout_s: float) -> bool:
+        return not self._newest or self.wanted.wait(timeout_s) or self.abandoned
+
     def write(self, item: Rendered) -> None:
+        self.wanted.clear()
         while not self.slot.put(item, _LOOK_S):
             if self.abandoned:
                 raise Closed

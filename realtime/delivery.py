@@ -195,6 +195,8 @@ class SinkWorker:
 
     def _consume(self) -> None:
         while True:
+            if not self.sink.ready(IDLE_S) and not self._slot.over:
+                continue
             try:
                 job = self._slot.get(IDLE_S)
             except Closed:

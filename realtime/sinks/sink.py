@@ -97,6 +97,13 @@ class Sink(ABC):
             SinkError: with the reason word of what is wrong, such as ``NO_SPACE``.
         """
 
+    def ready(self, timeout_s: float) -> bool:
+        """Return whether a frame is wanted, waiting up to ``timeout_s`` seconds until one is.
+
+        What comes meanwhile waits outside, where of a live source newer frames take its place.
+        """
+        return True
+
     def idle(self) -> None:  # noqa: B027
         """Do what cannot wait for the next frame (a window's events).
 

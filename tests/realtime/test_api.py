@@ -5,15 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rtseg.engines.spec import EngineSpec
 from rtseg.realtime import Segmenter
+from rtseg.realtime.api import _HandOver
+from rtseg.realtime.delivery import Delivery, Job, SinkWorker
 from rtseg.realtime.errors import SourceError
+from rtseg.realtime.frame import Rendered
 from rtseg.realtime.profile import Profiler
+from rtseg.realtime.sinks.sink import SinkContext
+from rtseg.realtime.slot import DropPolicy
 from tests.media import make_video
+from tests.realtime.parts import GraySource
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +92,37 @@ print("end")
     )
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("newest", "expected"), [(True, [4, 5]), (False, [0, 1])])
+def test_who_asks_gets_the_newest_frame_of_a_live_source(newest: bool, expected: list[int]) -> None:
+    """Not one that has been waiting since the last time, nor one that waits behind it."""
+    hand_over, profiler = _HandOver(newest=newest), Profiler()
+    errors: list[BaseException] = []
+    policy: DropPolicy = "latest" if newest else "block"
+    worker = SinkWorker(hand_over, policy, 1 if newest else 6, errors.append)
+    source = GraySource(6)
+    worker.start(SinkContext(source.info, EngineSpec("net", 4, 4), 4, 4))
+    items = [Rendered(frame, np.zeros((4, 4), np.uint8), None) for frame in source.frames()]
+
+    def give(item: Rendered) -> None:
+        profiler.frame_in(item.frame.captured_ns)
+        worker.take(Job(Delivery(item, 1, profiler), item))
+
+    for item in items[:5]:
+        give(item)
+    time.sleep(0.2)
+    hand_over.wanted.set()
+    first = hand_over.slot.get(10)
+    give(items[5])
+    time.sleep(0.2)
+    hand_over.wanted.set()
+    second = hand_over.slot.get(10)
+    worker.finish(None)
+    hand_over.slot.close()
+    hand_over.wanted.set()
+    worker.thread.join(10)
+    assert not worker.thread.is_alive()
+    assert first is not None
+    assert second is not None
+    assert [first.frame.index, second.frame.index] == expected
