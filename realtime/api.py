@@ -121,6 +121,7 @@ class Segmenter:
         self._view = view or ViewOptions()
         self._engines: dict[str, Engine] = {}
         self._streams: set[_Running] = set()
+        self._closed = False
         self._engine("latency")
 
     @property
@@ -223,7 +224,8 @@ class Segmenter:
                 raise running.failure
 
     def close(self) -> None:
-        """End the streams and free the engines. May be called more than once."""
+        """End the streams and free the engines, for good. May be called more than once."""
+        self._closed = True
         for running in tuple(self._streams):
             running.end()
         for engine in self._engines.values():
@@ -231,6 +233,10 @@ class Segmenter:
         self._engines.clear()
 
     def _engine(self, mode: Literal["latency", "throughput"]) -> Engine:
+        if self._closed:
+            from rtseg.engines.errors import EngineError
+
+            raise EngineError("the segmenter is closed", reason="ENGINE_CLOSED")
         if mode not in self._engines:
             self._engines[mode] = self._open(mode=mode)
         return self._engines[mode]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+#: Each frame in flight has memory of its own in the engine.
+MOST_IN_FLIGHT = 1024
+
 
 def count(text: str) -> int:
     """Parse a whole number from 1."""
@@ -17,6 +20,14 @@ def count_from_zero(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0. Received: {text}")
     return int(text)
+
+
+def in_flight(text: str) -> int:
+    """Parse a number of frames in flight: 0, which leaves it to the engine, to 1024."""
+    number = count_from_zero(text)
+    if number > MOST_IN_FLIGHT:
+        raise argparse.ArgumentTypeError(f"expected 0 to {MOST_IN_FLIGHT}. Received: {text}")
+    return number
 
 
 def size(text: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.parser import Parser
-from rtseg.tools.argument_types import count, count_from_zero, size, wide_first
+from rtseg.tools.argument_types import count, count_from_zero, in_flight, size, wide_first
 
 if TYPE_CHECKING:
     from rtseg.engines.engine import Engine
@@ -56,7 +56,7 @@ def add_bench_parser(commands: Any, shared: Parser) -> None:
     add("--precision", choices=PRECISIONS)
     add("--mode", choices=("throughput", "latency"), default="throughput")
     add("--threads", type=count_from_zero, default=0, metavar="N", help="0: from the cores")
-    add("--requests", type=count_from_zero, default=0, metavar="N", help="0: chosen")
+    add("--requests", type=in_flight, default=0, metavar="N", help="0: chosen")
     add("--size", type=size, metavar="WxH", help="for a network that takes any")
     add("--warmup", type=count_from_zero, default=10, metavar="N", help="frames (%(default)s)")
     add(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.realtime.errors import UsageError
 from rtseg.tools.argument_types import count, size
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Add the two commands to the subparsers of ``rt-seg-model``."""
     network = argparse.ArgumentParser(add_help=False)
     network.add_argument("model", type=Path, help="an .onnx or engine file, or .weights.h5")
-    network.add_argument("--network", default="espnet-lite", help="of .weights.h5 (%(default)s)")
+    network.add_argument("--network", help="of .weights.h5 (espnet-lite)")
     network.add_argument(
         "--size",
         type=size,
@@ -79,15 +80,24 @@ def _predictor(options: argparse.Namespace) -> AbstractContextManager[OpenNetwor
 
     return open_predictor(
         options.model,
-        network=options.network,
+        network=options.network or "espnet-lite",
         size=options.size,
         upsample=options.upsample,
         backend=options.backend,
     )
 
 
+def _check_network(options: argparse.Namespace) -> None:
+    if options.network and not options.model.name.endswith(".weights.h5"):
+        raise UsageError(
+            "--network is for .weights.h5 files; others say what they are. "
+            f"Received: {options.model}"
+        )
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Judge a network on labelled images and print the scores."""
+    _check_network(options)
     from rtseg.calibration.camvid import CAMVID
     from rtseg.engines.labels import CITYSCAPES
     from rtseg.models.evaluate import as_text, find_data, judge
@@ -163,6 +173,7 @@ def _refuse_others(classes: ClassTable) -> None:
 
 def consistency(options: argparse.Namespace) -> None:
     """Judge how steady a network is on a clip and print the figures."""
+    _check_network(options)
     from itertools import islice
 
     import numpy as np

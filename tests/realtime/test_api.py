@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rtseg.engines.errors import EngineError
 from rtseg.engines.spec import EngineSpec
 from rtseg.realtime import Segmenter
 from rtseg.realtime.api import _HandOver
@@ -71,6 +72,18 @@ def test_closing_the_segmenter_ends_its_streams() -> None:
     segment.close()
     assert loops() == []
     assert list(stream) == []
+
+
+def test_a_closed_segmenter_opens_nothing_again() -> None:
+    segment = Segmenter()
+    segment.close()
+    segment.close()
+    for use in (lambda: segment(np.zeros((8, 8, 3), np.uint8)), lambda: segment.classes):
+        with pytest.raises(EngineError, match="the segmenter is closed"):
+            use()
+    with pytest.raises(EngineError, match="the segmenter is closed"):
+        next(segment.stream("testsrc"))
+    assert loops() == []
 
 
 def test_a_source_that_is_not_there() -> None:

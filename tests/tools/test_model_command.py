@@ -28,6 +28,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         ["evaluate", "x.onnx"],
         ["train", "c", "--out", "o", "--steps", "-3"],
         ["summary", "--size", "512"],
+        ["evaluate", "x.onnx", "--data", "d", "--network", "espnet-s0"],
         ["average", "a.weights.h5", "b.weights.h5"],
         ["average", "a.weights.h5", "b.weights.h5", "--out", "c.weights.h5", "--shares", "3;7"],
     ],

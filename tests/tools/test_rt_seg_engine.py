@@ -113,6 +113,7 @@ def test_a_failure_is_one_line_and_exit_code_1(
         ["bench", "-n", "0"],
         ["bench", "-n", "x"],
         ["bench", "--threads", "-1"],
+        ["bench", "--requests", "1025"],
         ["bench", "--size", "512"],
         ["bench", "--mode", "fast"],
         ["list", "--absent"],
