@@ -25,6 +25,7 @@ from rtseg.calibration.cityscapes import find_samples
 from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.errors import EngineError
 from rtseg.engines.preprocess import to_engine_input
+from rtseg.engines.upright import Turner, upright_still
 
 if TYPE_CHECKING:
     import av
@@ -184,8 +185,8 @@ def read_frame(path: Path) -> av.VideoFrame:
     Raises:
         CalibrationError: ``BAD_DATA`` where it is no readable image.
     """
-    for frame in _decode(path):
-        return frame
+    for frame in _decode(path, upright=False):
+        return upright_still(frame, path.read_bytes())
     raise CalibrationError(f"{path} holds no picture", reason="BAD_DATA")
 
 
@@ -233,7 +234,7 @@ def _count_frames(path: Path) -> int:
     return count
 
 
-def _decode(path: Path) -> Iterator[av.VideoFrame]:
+def _decode(path: Path, upright: bool = True) -> Iterator[av.VideoFrame]:
     import av
 
     more: dict[str, Any] = {}
@@ -244,7 +245,9 @@ def _decode(path: Path) -> Iterator[av.VideoFrame]:
         with av.open(f"file:{path}", **more) as container:
             if not container.streams.video:
                 raise CalibrationError(f"{path} holds no picture", reason="BAD_DATA")
-            yield from container.decode(container.streams.video[0])
+            turner = Turner()
+            for frame in container.decode(container.streams.video[0]):
+                yield turner.upright(frame) if upright else frame
     except (av.FFmpegError, OSError) as error:
         raise CalibrationError(
             f"{path} cannot be read as an image or video: {error.strerror or error}",

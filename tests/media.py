@@ -7,6 +7,7 @@ way is up (:func:`white_corner`).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -53,6 +54,13 @@ def frame_number(frame: av.VideoFrame) -> int:
     height, width = plane.shape
     middle = plane[height * 3 // 8 : height * 5 // 8, width * 3 // 8 : width * 5 // 8]
     return round((float(middle.mean()) - DARKEST) / STEP) % CYCLE
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """Return a JPEG with an EXIF header (TIFF 6.0, tag 0x0112) put behind its first marker."""
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    exif = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
 
 
 def white_corner(frame: av.VideoFrame) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from rtseg.engines.upright import Turner
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, now_ns
 from rtseg.realtime.sources.options import SourceOptions, exact
@@ -16,7 +17,6 @@ from rtseg.realtime.sources.passthrough import Passthrough, Window
 from rtseg.realtime.sources.probe import frame_rate
 from rtseg.realtime.sources.timeline import Timeline
 from rtseg.realtime.sources.tonemap import ToneMapper
-from rtseg.realtime.sources.upright import Turner
 
 if TYPE_CHECKING:
     import av

@@ -12,8 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from rtseg.engines.upright import upright_still
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
 from rtseg.realtime.sources.naming import shown, stem_of
@@ -21,7 +20,6 @@ from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.pyav import open_input
 from rtseg.realtime.sources.source import Source
 from rtseg.realtime.sources.timeline import DEFAULT_FPS
-from rtseg.realtime.sources.upright import Turner, tells_orientation
 
 if TYPE_CHECKING:
     import av
@@ -130,11 +128,10 @@ class ImageSource(Source):
             for file in self._files:
                 position += 1
                 begun_ns = now_ns()
-                stored = self._picture(file)
-                if stored is None:
+                video = self._picture(file)
+                if video is None:
                     continue
                 first = position if first is None else first
-                video = Turner().upright(stored)
                 done_ns = now_ns()
                 yield Frame(
                     index=index,
@@ -156,23 +153,12 @@ class ImageSource(Source):
             data = file.read_bytes()
             with open_input(io.BytesIO(data)) as container:
                 frame: av.VideoFrame = next(container.decode(video=0))
-            if not tells_orientation(frame):
-                frame = _by_opencv(data) or frame
         except (av.FFmpegError, OSError, IndexError, StopIteration) as error:
             self.skipped += 1
             why = error.strerror if isinstance(error, OSError | av.FFmpegError) else "no picture"
             log.warning("%s: skipped, cannot be read (%s)", shown(str(file)), why)
             return None
-        return frame
-
-
-def _by_opencv(data: bytes) -> av.VideoFrame | None:
-    """Return a picture with its EXIF orientation applied, or None."""
-    import av
-    import cv2
-
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return None if pixels is None else av.VideoFrame.from_ndarray(pixels, format="bgr24")
+        return upright_still(frame, data)
 
 
 def find_images(place: str) -> list[Path]:

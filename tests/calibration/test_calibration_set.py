@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rtseg.calibration.calibration_set import select_images
+from rtseg.calibration.calibration_set import read_frame, select_images
 from rtseg.calibration.errors import CalibrationError
 from tests.calibration.nets import save_images
 from tests.data import needs_shared_data, shared_data
+from tests.media import make_video, picture, white_corner, with_orientation
 
 CITIES = {"aachen": 5, "bochum": 2, "jena": 9}
 
@@ -189,3 +190,25 @@ def test_a_title_that_is_not_utf8(tmp_path: Path) -> None:
     video = save_video(tmp_path / "drive.mkv", "ABCDEFGH")
     video.write_bytes(video.read_bytes().replace(b"ABCDEFGH", b"caf\xe9 \xff\xfe "))
     assert len(select_images(video)) == 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_a_run_turns_them(tmp_path: Path, orientation: int) -> None:
+    ok, jpeg = cv2.imencode(".jpg", picture(0, (96, 64)).to_ndarray(format="bgr24"))
+    assert ok
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(with_orientation(jpeg.tobytes(), orientation))
+    expected = cv2.imread(str(path))
+    assert expected is not None
+    frame = read_frame(path)
+    assert (frame.height, frame.width) == expected.shape[:2]
+    assert white_corner(frame) == white_corner(type(frame).from_ndarray(expected, format="bgr24"))
+
+
+def test_videos_are_turned_as_a_run_turns_them(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "phone.mp4", 1, rotation=90)
+    (turned,) = select_images(path, 1).frames(64, 64)
+    (stored,) = select_images(make_video(tmp_path / "desk.mp4", 1), 1).frames(64, 64)
+    # The white block lies top left in the stored picture, bottom left in the upright one.
+    assert stored[:8, :8].mean() > 200 > stored[-8:, :8].mean()
+    assert turned[-8:, :8].mean() > 200 > turned[:8, :8].mean()

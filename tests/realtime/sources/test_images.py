@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from rtseg.realtime.sources.images import natural_key
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
 from tests.data import shared_data
-from tests.media import frame_number, make_images, picture, white_corner
+from tests.media import frame_number, make_images, picture, white_corner, with_orientation
 
 
 def read(place: object, **options: Any) -> list[Frame]:
@@ -142,13 +141,6 @@ def test_nothing_readable_at_all(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         read(tmp_path)
     assert caught.value.reason == "NO_FRAMES"
-
-
-def with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """Return a JPEG with an EXIF header (TIFF 6.0, tag 0x0112) put behind its first marker."""
-    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
-    exif = b"Exif\0\0" + tiff
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -35,6 +35,27 @@ def tells_orientation(frame: av.VideoFrame) -> bool:
     return True
 
 
+def upright_still(frame: av.VideoFrame, data: bytes) -> av.VideoFrame:
+    """Bring the one picture of an image file upright.
+
+    Args:
+        frame: the picture as FFmpeg decoded it.
+        data: the bytes of the file, for what PyAV cannot tell of its EXIF orientation.
+    """
+    if not tells_orientation(frame):
+        frame = _by_opencv(data) or frame
+    return Turner().upright(frame)
+
+
+def _by_opencv(data: bytes) -> av.VideoFrame | None:
+    """Return a picture with its EXIF orientation applied, or None."""
+    import av
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return None if pixels is None else av.VideoFrame.from_ndarray(pixels, format="bgr24")
+
+
 def _side_data(frame: av.VideoFrame) -> SideData | None:
     """Return the display matrix that is attached to a frame, None where there is none.
 
