@@ -176,7 +176,8 @@ def choose_output(
         )
     if name is None and any(_is_box_list(port) for port in ports):
         raise EngineError(
-            "this looks like a detection network, not a segmentation network. "
+            "this looks like a detection network, not a segmentation network; where an output "
+            'is one, name it in MODEL_FILE.json: {"output": NAME}. '
             f"Outputs: {list_ports(ports)}",
             reason="ENGINE_UNSUPPORTED",
         )

@@ -151,6 +151,9 @@ class Segmenter:
     def overlay(self, image: U8) -> U8:
         """Return an image with the classes' colours over it, uint8, H×W×3, RGB.
 
+        With the view ``side-by-side`` it is H×2W×3, the image left. Legend and HUD belong to
+        pictures of a stream (:attr:`Result.overlay`).
+
         Raises:
             EngineError: as for calling the segmenter.
         """
@@ -164,7 +167,8 @@ class Segmenter:
         if self._view.view == "mask":
             return np.where(shown[labels][..., None], colours[labels], 0).astype(np.uint8)
         mixed = np.rint(image * (1.0 - alpha) + colours[labels] * alpha).astype(np.uint8)
-        return np.where(shown[labels][..., None], mixed, image)
+        over = np.where(shown[labels][..., None], mixed, image)
+        return np.hstack([image, over]) if self._view.view == "side-by-side" else over
 
     def stream(
         self,

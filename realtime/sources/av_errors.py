@@ -72,7 +72,14 @@ def source_error(
     if known is not None:
         reason, meaning = known
         return SourceError(f"{name}: {meaning}", reason=reason)
-    # FFmpeg has no better word for a host name that cannot be resolved than "I/O error".
+    # FFmpeg has no better word for a host name that cannot be resolved than "I/O error", nor for
+    # a file whose index lies at its end on a server that gives no parts of files.
+    if error.errno == errno.EIO and name.startswith(("http://", "https://")):
+        return SourceError(
+            f"{name}: cannot be read: no such host, or a file with its index at the end on a "
+            "server without range requests (ffmpeg -movflags +faststart puts it in front)",
+            reason="CONNECTION_FAILED",
+        )
     reason = "CONNECTION_FAILED" if error.errno == errno.EIO else "FAILED"
     described = (error.strerror or "unknown error").strip().rstrip(".").lower()
     return SourceError(f"{name}: {described}", reason=reason)

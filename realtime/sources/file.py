@@ -13,7 +13,7 @@ from rtseg.realtime.sources.container import ContainerSource
 from rtseg.realtime.sources.hwaccel import open_container
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
-from rtseg.realtime.sources.pipe import ADVICE, Pipe, is_pipe, open_pipe
+from rtseg.realtime.sources.pipe import ADVICE, Pipe, is_pipe, open_pipe, read_once
 
 if TYPE_CHECKING:
     import av
@@ -54,7 +54,9 @@ class FileSource(ContainerSource):
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise SourceError(f"{self._name}: {why}", reason="PERMISSION_DENIED") from None
-        return Pipe(self._pipe, str(self._path), self._gate.is_shut)
+        pipe = Pipe(self._pipe, str(self._path), self._gate.is_shut)
+        self._options = read_once(pipe, self._options)
+        return pipe
 
     def _release(self) -> None:
         super()._release()

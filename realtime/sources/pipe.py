@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+from rtseg.realtime.sources.options import SourceOptions
+
+log = logging.getLogger(__name__)
 
 POLL_MS = 200
 
@@ -66,3 +72,11 @@ def open_pipe(path: Path) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.set_blocking(fd, True)
     return fd
+
+
+def read_once(pipe: Pipe, options: SourceOptions) -> SourceOptions:
+    """Return ``options`` without ``loop``, with a warning, where the input cannot go back."""
+    if options.loop == 1 or hasattr(pipe, "seek"):
+        return options
+    log.warning("%s: --loop has no effect, a pipe can be read only once", pipe.name)
+    return replace(options, loop=1)

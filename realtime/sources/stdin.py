@@ -10,7 +10,7 @@ from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.sources.container import ContainerSource
 from rtseg.realtime.sources.hwaccel import open_container
 from rtseg.realtime.sources.options import SourceOptions
-from rtseg.realtime.sources.pipe import ADVICE, Pipe
+from rtseg.realtime.sources.pipe import ADVICE, Pipe, read_once
 
 if TYPE_CHECKING:
     import av
@@ -41,7 +41,9 @@ class StdinSource(ContainerSource):
             raise UsageError(
                 "stdin: a terminal, not a video; pipe a container into it (cat drive.ts | …)"
             )
-        return open_container(Pipe(fd, "stdin", self._gate.is_shut), self._options, self._name)
+        pipe = Pipe(fd, "stdin", self._gate.is_shut)
+        self._options = read_once(pipe, self._options)
+        return open_container(pipe, self._options, self._name)
 
     def _explained(self, error: av.FFmpegError) -> SourceError:
         if type(error).__name__ == "InvalidDataError":

@@ -21,6 +21,7 @@ from rtseg.realtime.frame import Rendered
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.sinks.sink import SinkContext
 from rtseg.realtime.slot import DropPolicy
+from rtseg.realtime.view import ViewOptions
 from tests.media import make_video
 from tests.realtime.parts import GraySource
 
@@ -52,6 +53,13 @@ def test_arrays() -> None:
         image = np.full((90, 160, 3), 90, np.uint8)
         assert segment(image).shape == (90, 160)
         assert segment.overlay(image).shape == (90, 160, 3)
+
+
+def test_an_array_and_its_overlay_side_by_side() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 160, 3)).astype(np.uint8)
+    with Segmenter() as over, Segmenter(view=ViewOptions(view="side-by-side")) as both:
+        picture = both.overlay(image)
+        assert np.array_equal(picture, np.hstack([image, over.overlay(image)]))
 
 
 def test_leaving_early_ends_the_loop(clip: Path) -> None:

@@ -122,6 +122,19 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path: Path, fifo: Path) -> None:
     feeder.join()
 
 
+def test_a_pipe_is_not_played_again(
+    tmp_path: Path, fifo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_video(tmp_path / "a.mkv", 25)
+    writer = threading.Thread(target=fifo.write_bytes, args=(path.read_bytes(),))
+    writer.start()
+    with open_source(str(fifo), SourceOptions(loop=3)) as source:
+        assert source.info.duration_s == pytest.approx(1.0, abs=0.05)
+        assert sum(1 for _ in source.frames()) == 25
+    writer.join()
+    assert caplog.text.count("--loop has no effect") == 1
+
+
 @pytest.mark.parametrize("connected", [False, True])
 def test_close_ends_the_wait_for_a_named_pipes_writer(fifo: Path, connected: bool) -> None:
     source = open_source(str(fifo))

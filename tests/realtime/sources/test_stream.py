@@ -9,6 +9,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -397,3 +399,20 @@ def test_bare_pictures_have_the_time_at_which_they_came(web: str, reconnect: int
 )
 def test_answers_that_are_no_video(web: str, path: str, reason: str) -> None:
     assert error_of(f"{web}/{path}").reason == reason
+
+
+def test_a_server_that_gives_no_parts_of_files_is_explained(tmp_path: Path) -> None:
+    # Its index lies at the end, further away than FFmpeg reads on.
+    make_video(tmp_path / "a.mp4", 60, (640, 480), codec="mjpeg", pixel_format="yuvj420p")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        error = error_of(f"http://127.0.0.1:{server.server_address[1]}/a.mp4")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert error.reason == "CONNECTION_FAILED"
+    assert "+faststart" in str(error)
