@@ -172,7 +172,13 @@ def main() -> None:
     options = parser.parse_args(words[:split])
     options.train = words[split + 1 :]
     path = Path(options.plan)
-    plan = json.loads((path if path.exists() else PLANS / f"{options.plan}.json").read_text())
+    try:
+        plan = json.loads((path if path.exists() else PLANS / f"{options.plan}.json").read_text())
+        names = [row["name"] for row in plan["rows"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"recipes.py: no plan: {options.plan} ({error!r})") from None
+    if unknown := sorted(set(options.rows or ()) - set(names)):
+        raise SystemExit(f"recipes.py: no row {unknown[0]}. Allowed: {', '.join(names)}")
     rows = [row for row in plan["rows"] if not options.rows or row["name"] in options.rows]
     options.out.mkdir(parents=True, exist_ok=True)
     for row in rows:

@@ -8,13 +8,11 @@ Izmailov et al. 2018, over the ends of cycles).
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.models.errors import ModelError
-from rtseg.models.files import write_whole
 from rtseg.models.registry import build, load_weights
 
 if TYPE_CHECKING:
@@ -48,25 +46,12 @@ def average_weights(
             f"expected {len(files)} shares above 0, one for each file. Received: {list(shares)}",
             reason="BAD_CONFIG",
         )
+    whole = sum(share / max(shares) for share in shares)  # no sum of shares can overflow
     model = build(network)
     total = [0.0 * weight for weight in model.get_weights()]
     for file, share in zip(files, shares, strict=True):
         load_weights(model, str(file))
         for place, weight in enumerate(model.get_weights()):
-            total[place] = total[place] + weight * (share / sum(shares))
+            total[place] = total[place] + weight * (share / max(shares) / whole)
     model.set_weights(total)
     return model
-
-
-def save_whole(model: keras.Model, path: Path) -> None:
-    """Write the weights of ``model`` as a ``.weights.h5`` file, all or nothing.
-
-    Raises:
-        ModelError: another name, ``NO_SPACE`` or ``PERMISSION_DENIED``.
-    """
-    if not path.name.endswith(".weights.h5"):
-        raise ModelError(f"{path}; allowed: a name in .weights.h5", reason="BAD_CONFIG")
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / path.name
-        model.save_weights(written)
-        write_whole(path, written.read_bytes())

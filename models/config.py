@@ -223,6 +223,8 @@ class TrainConfig:
                 raise refuse(f"share {source.share} of {source.root}", "allowed: above 0")
             if not 0 <= source.bonnet < 1:
                 raise refuse(f"bonnet {source.bonnet} of {source.root}", "allowed: 0 to below 1")
+        if self.validation and self.validation.kind != "cityscapes":
+            raise refuse(f"validation of kind {self.validation.kind}", "allowed: cityscapes")
         if not self.phases or self.phases[-1].until != 1.0:
             raise refuse("the last phase does not end at 1", "phases cover the run from 0 to 1")
         ends = [phase.until for phase in self.phases]
@@ -236,7 +238,8 @@ class TrainConfig:
                 )
         check(self, "size validation_images", lambda v: v >= 1, "1 or more")
         check(self, "limit", lambda v: v is None or v >= 1, "1 or more, or null")
-        check(self, "head_rate clip weight_cap", lambda v: v > 0, "above 0")
+        check(self, "head_rate clip", lambda v: v > 0, "above 0")
+        check(self, "weight_cap", lambda v: v >= 1, "1 (no weights) or more")
         from_zero = "encoder_rate weight_decay warmup power norm_batches distill"
         from_zero += " validation_minutes checkpoint_minutes"
         check(self, from_zero, lambda v: v >= 0, "0 or more")

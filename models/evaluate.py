@@ -141,9 +141,14 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
         tail = next(node for node in model.graph.node if node.name == "upsample")
     except FileNotFoundError as error:
         raise ModelError(f"no such file: {path}", reason="NOT_FOUND") from error
-    except Exception as error:
+    except StopIteration as error:
         raise ModelError(
             f"{path} has no upsampling to cut off; judge its labels instead",
+            reason="BAD_WEIGHTS",
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"{path} is no ONNX file that can be read: {str(error).splitlines()[0]}",
             reason="BAD_WEIGHTS",
         ) from error
     spec = adapt_onnx(path, size).spec

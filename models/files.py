@@ -6,8 +6,24 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rtseg.models.errors import ModelError
+
+if TYPE_CHECKING:
+    import keras
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def writing_error(path: Path, error: OSError) -> ModelError:
+    """Return the error for a file that cannot be written, with the reason word that fits."""
+    full = error.errno in _FULL
+    return ModelError(
+        f"cannot write {path}: {error.strerror or error}. "
+        f"Allowed: a folder {'with more space' if full else 'that may be written'}",
+        reason="NO_SPACE" if full else "PERMISSION_DENIED",
+    )
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -24,9 +40,33 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise ModelError(
-            f"cannot write {path}: {error.strerror or error}. "
-            f"Allowed: a folder {'with more space' if full else 'that may be written'}",
-            reason="NO_SPACE" if full else "PERMISSION_DENIED",
-        ) from error
+        raise writing_error(path, error) from error
+
+
+def check_weights_name(path: Path) -> None:
+    """Raise `ModelError` where Keras would not write weights under such a name."""
+    if not path.name.endswith(".weights.h5"):
+        raise ModelError(f"{path}; allowed: a name in .weights.h5", reason="BAD_CONFIG")
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Write the weights of ``model`` as a ``.weights.h5`` file, all or nothing.
+
+    Raises:
+        ModelError: another name, ``NO_SPACE`` or ``PERMISSION_DENIED``; what was there before
+            is untouched.
+    """
+    check_weights_name(path)
+    partial = path.with_name(f"partial.{path.name}")
+    size = sum(weight.nbytes for weight in model.get_weights())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # HDF5 crashes the process where the disk fills while it writes: the space is taken first.
+        with partial.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size + size // 4 + (1 << 20))
+        model.save_weights(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise writing_error(path, error) from error

@@ -19,6 +19,7 @@ from rtseg.calibration.cityscapes import Sample, read_image
 from rtseg.calibration.metrics import Scores, confusion_matrix, scores
 from rtseg.engines.labels import VOID_ID, ClassTable
 from rtseg.models.errors import ModelError
+from rtseg.models.files import writing_error
 
 U8 = NDArray[np.uint8]
 
@@ -73,7 +74,7 @@ class Gallery:
             folder.mkdir(parents=True, exist_ok=True)
             taken = next(folder.iterdir(), None)
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise writing_error(folder, error) from error
         if taken is not None:
             raise ModelError(
                 f"the folder of a gallery must be empty: {folder} holds {taken.name}",
@@ -155,7 +156,7 @@ prediction, errors (red wrong, grey right, black without label).</p>
         try:
             path.write_bytes(data)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise writing_error(path, error) from error
         return path
 
 
@@ -184,7 +185,3 @@ def _encode(image: U8, kind: str) -> bytes:
 def _embed(image: U8, kind: str) -> str:
     media = {".jpg": "image/jpeg", ".png": "image/png"}[kind]
     return f"data:{media};base64,{base64.b64encode(_encode(image, kind)).decode()}"
-
-
-def _unwritable(path: Path, error: OSError) -> ModelError:
-    return ModelError(f"cannot write {path}: {error.strerror or error}", reason="NO_SPACE")

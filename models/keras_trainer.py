@@ -6,10 +6,10 @@ The loss is taken at the full size of the labels.
 
 from __future__ import annotations
 
+import io
+import json
 import math
-import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rtseg.engines.labels import VOID_ID
 from rtseg.models.augment import SOFT_STRIDE, boundary_pixels
 from rtseg.models.config import TrainConfig, check_frozen, is_frozen
 from rtseg.models.errors import ModelError
+from rtseg.models.files import write_whole
 from rtseg.models.keras_losses import labelled_loss, soft_loss
 from rtseg.models.layers import Resize
 from rtseg.models.stock import Batch
@@ -36,28 +37,38 @@ def _own_rate(optimiser: Any, variable: Any, learning_rate: Any) -> Any:
     return learning_rate
 
 
-class TwoRateAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
+class _TwoRates:
+    """What an optimiser needs so that encoder variables go at a rate of their own.
+
+    Args:
+        encoder_factor: the encoder's learning rate by the head's.
+    """
+
+    def __init__(self, *args: Any, encoder_factor: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.encoder_factor = encoder_factor
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable."""
+        rate = _own_rate(self, variable, learning_rate)
+        super().update_step(gradient, variable, rate)  # type: ignore[misc]
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Shrink each variable at its own rate; Keras knows one for all."""
+        optimiser: Any = self
+        for variable in variables:
+            if optimiser.weight_decay and optimiser._use_weight_decay(variable):
+                rate = _own_rate(self, variable, optimiser.learning_rate)
+                factor = keras.ops.cast(1.0 - rate * optimiser.weight_decay, variable.dtype)
+                variable.assign(variable * factor)
+
+
+class TwoRateAdamW(_TwoRates, keras.optimizers.AdamW):  # type: ignore[misc]
     """AdamW whose encoder variables take ``encoder_factor`` times the learning rate."""
 
-    def __init__(self, *args: Any, encoder_factor: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.encoder_factor = encoder_factor
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable."""
-        super().update_step(gradient, variable, _own_rate(self, variable, learning_rate))
-
-
-class TwoRateSGD(keras.optimizers.SGD):  # type: ignore[misc]
+class TwoRateSGD(_TwoRates, keras.optimizers.SGD):  # type: ignore[misc]
     """SGD whose encoder variables take ``encoder_factor`` times the learning rate."""
-
-    def __init__(self, *args: Any, encoder_factor: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.encoder_factor = encoder_factor
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable."""
-        super().update_step(gradient, variable, _own_rate(self, variable, learning_rate))
 
 
 def find_layer(model: keras.Model, name: str) -> Any:
@@ -240,15 +251,15 @@ class KerasTrainer:
         Raises:
             ModelError: the loss is not finite.
         """
-        images, labels = batch.images, batch.labels
+        images = batch.images
         trainee = self._trainee_at(images.shape[1])
         trainee.optimizer.learning_rate = self._config.head_rate * rate
         value = float(trainee.train_on_batch(images.astype(np.float32), self._targets(batch)))
-        if not math.isfinite(value) or not (labels != VOID_ID).any():
+        if not math.isfinite(value):
             raise ModelError(
-                f"the loss became {value if (labels != VOID_ID).any() else math.nan} "
-                f"at step {self.step_count}; "
-                "resume from the last checkpoint with lower learning rates",
+                f"the loss became {value} at step {self.step_count}; "
+                "begin anew with lower learning rates, from the run's own weights: "
+                "--start RUN/average.weights.h5",
                 reason="NAN_LOSS",
             )
         self.step_count += 1
@@ -306,7 +317,7 @@ class KerasTrainer:
         self._model.set_weights(self._average)
         return self._model
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, progress: dict[str, float] | None = None) -> None:
         """Write everything an exact resume needs, all or nothing.
 
         Raises:
@@ -314,8 +325,9 @@ class KerasTrainer:
         """
         trainee = self._trainee_at(self._side or self._config.size)
         assert self._live is not None
-        arrays = {
+        arrays: dict[str, Any] = {
             "step": np.array([self.step_count, self._side]),
+            "progress": np.array(json.dumps(progress)),
             **{f"weight{i:04d}": w for i, w in enumerate(self._live.get_weights())},
             **{f"average{i:04d}": w for i, w in enumerate(self._average)},
             **{f"extra{i:04d}": w for i, w in enumerate(self._auxiliary.get_weights())},
@@ -328,21 +340,12 @@ class KerasTrainer:
                 for i, v in enumerate(random_states(self._live))
             },
         }
-        partial = path.with_name("partial." + path.name)
-        try:
-            np.savez(partial, **arrays)
-            os.replace(partial, path)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
-            raise ModelError(
-                f"cannot write checkpoint {path}: {error.strerror or error}; "
-                "the one before is untouched",
-                reason="NO_SPACE",
-            ) from error
+        data = io.BytesIO()
+        np.savez(data, **arrays)
+        write_whole(path, data.getvalue())
 
-    def load(self, path: Path) -> None:
-        """Continue from `save`.
+    def load(self, path: Path) -> dict[str, float] | None:
+        """Continue from `save`; return its ``progress``, None in a file from before.
 
         Raises:
             ModelError: the file is damaged or of another network.
@@ -367,6 +370,9 @@ class KerasTrainer:
                     variable.assign(value)
             self._average = [np.array(w, np.float32) for w in groups["average"]]
             self.step_count = step
+            found = groups.get("progress")
+            progress: dict[str, float] | None = json.loads(str(found[0])) if found else None
+            return progress
         except Exception as error:
             raise ModelError(
                 f"cannot resume from {path}: {str(error).splitlines()[0]}", reason="BAD_WEIGHTS"

@@ -5,18 +5,22 @@ Smith, "Cyclical Learning Rates for Training Neural Networks", 2017, section 3.3
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rtseg.models.errors import ModelError, missing_package
+from rtseg.models.files import write_whole
 from rtseg.models.stock import Batch
 from rtseg.models.train import Trainer
 
 #: The search ends where the loss is so many times its lowest.
 DIVERGED = 3.0
 SMOOTHING = 0.9
+#: Kinds of files that `plot` writes.
+PLOTS = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,16 @@ class RatePoint:
     rate: float
     loss: float
     smooth: float
+
+
+def check(low: float, high: float, steps: int) -> None:
+    """Raise `ModelError` where a search would have an empty range or too few steps."""
+    if not 0 < low < high < math.inf or steps < 5:
+        raise ModelError(
+            f"learning rates from {low} to {high} in {steps} steps; "
+            "allowed: 0 < low < high, at least 5 steps",
+            reason="BAD_CONFIG",
+        )
 
 
 def find_rate(
@@ -55,12 +69,7 @@ def find_rate(
     Raises:
         ModelError: the range is empty or there are too few steps.
     """
-    if not 0 < low < high or steps < 5:
-        raise ModelError(
-            f"learning rates from {low} to {high} in {steps} steps; "
-            "allowed: 0 < low < high, at least 5 steps",
-            reason="BAD_CONFIG",
-        )
+    check(low, high, steps)
     points: list[RatePoint] = []
     mean, best = 0.0, math.inf
     for number, batch in enumerate(batches):
@@ -97,12 +106,21 @@ def suggest(points: Sequence[RatePoint]) -> float:
     return min(points, key=lambda point: point.smooth).rate / 10.0
 
 
+def check_plot(path: Path) -> None:
+    """Raise `ModelError` where `plot` could not write a file of this name."""
+    if path.suffix.lower() not in PLOTS:
+        raise ModelError(f"plot {path}; allowed: {', '.join(PLOTS)}", reason="BAD_CONFIG")
+    if not path.resolve().parent.is_dir():
+        raise ModelError(f"no such folder for the plot: {path.parent}", reason="NOT_FOUND")
+
+
 def plot(points: Sequence[RatePoint], chosen: float, path: Path) -> None:
     """Draw loss over rate; the suffix chooses the format (.png, .svg, .pdf).
 
     Raises:
         ModelError: matplotlib is missing, or the file cannot be written.
     """
+    check_plot(path)
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -122,9 +140,6 @@ def plot(points: Sequence[RatePoint], chosen: float, path: Path) -> None:
     axes.set_xlabel("factor on the peak learning rates")
     axes.set_ylabel("loss")
     axes.legend()
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot write {path}: {str(error).splitlines()[0]}", reason="NO_SPACE"
-        ) from error
+    data = io.BytesIO()
+    figure.savefig(data, format=path.suffix[1:].lower())
+    write_whole(path, data.getvalue())

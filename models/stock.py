@@ -192,8 +192,10 @@ def load_stock(
 def class_weights(frequencies: NDArray[np.float64], *, cap: float = 4.0) -> NDArray[np.float32]:
     """Weights of the loss (C,): inverse square root of frequency, capped, mean 1 a pixel.
 
-    Classes that never occur get the cap.
+    Classes that never occur get the cap. A cap of 1, or no label at all: every weight is 1.
     """
+    if cap <= 1.0 or not frequencies.any():
+        return np.ones(len(frequencies), np.float32)
     weights = 1.0 / np.sqrt(np.maximum(frequencies, 1e-6))
     weights /= float((weights * frequencies).sum())
     for _ in range(4):  # capping moves the mean; a few rounds settle it

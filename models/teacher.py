@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtseg.calibration.calibration_set import IMAGE_SUFFIXES
 from rtseg.calibration.cityscapes import IMAGE_SUFFIX, read_image
 from rtseg.engines.labels import CITYSCAPES, VOID_ID
 from rtseg.models.errors import ModelError, missing_package
@@ -38,7 +39,8 @@ class Teacher:
         """Return a function from RGB uint8 (h, w, 3) to probabilities (C, H, W).
 
         Raises:
-            ModelError: ONNX Runtime is missing, or the file cannot be used.
+            ModelError: ONNX Runtime is missing, the file cannot be used (``BAD_WEIGHTS``) or
+                knows too few classes (``CLASS_MISMATCH``).
         """
         try:
             import onnxruntime as ort
@@ -53,12 +55,27 @@ class Teacher:
             ) from error
         entry = session.get_inputs()[0]
         shape: list[Any] = list(entry.shape)
-        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]):
+        fits = len(shape) == 4 and shape[1] == 3 and entry.type == "tensor(float)"
+        if not fits or not all(isinstance(side, int) for side in shape[2:]):
             raise ModelError(
-                f"teacher input has shape {shape}; (1, 3, H, W) with fixed H and W is allowed",
+                f"teacher {self.path} takes {entry.type} {shape}; allowed: tensor(float) "
+                "(1, 3, H, W) with fixed H and W",
                 reason="BAD_WEIGHTS",
             )
         height, width = shape[2:]
+        try:
+            found = session.run(None, {entry.name: np.zeros((1, 3, height, width), np.float32)})[0]
+        except Exception as error:
+            raise ModelError(
+                f"teacher {self.path} does not run: {str(error).splitlines()[0]}",
+                reason="BAD_WEIGHTS",
+            ) from error
+        if found.ndim != 4 or found.shape[1] < len(CITYSCAPES):
+            raise ModelError(
+                f"teacher {self.path} gives {found.dtype} {found.shape}; allowed: logits "
+                f"(1, C, h, w), the first {len(CITYSCAPES)} channels in trainId order",
+                reason="CLASS_MISMATCH",
+            )
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
 
         def probabilities(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -112,11 +129,16 @@ def write_pseudo_labels(
         The number of images written.
 
     Raises:
-        ModelError: two images would be written under one name (``BAD_DATA``, before anything
-            is written), the teacher cannot be used, or the disk is full (``NO_SPACE``) or may
-            not be written (``PERMISSION_DENIED``).
+        ModelError: no image (``NOT_FOUND``), two images would be written under one name
+            (``BAD_DATA``, before anything is written), the teacher cannot be used, or the disk
+            is full (``NO_SPACE``) or may not be written (``PERMISSION_DENIED``).
         CalibrationError: an image cannot be read.
     """
+    if not images:
+        raise ModelError(
+            f"no image to label. Allowed: {' '.join(IMAGE_SUFFIXES)}, or folders of them",
+            reason="NOT_FOUND",
+        )
     names = _names(images)
     see = teacher.open()
     for path, name in zip(images, names, strict=True):

@@ -72,7 +72,7 @@ def labelled_loss(
     config: LossConfig,
     emphasis: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Weighted cross-entropy, with what ``config`` adds to it.
+    """Weighted cross-entropy, with what ``config`` adds to it; 0 where all is void.
 
     Args:
         logits: float (N, C, h, w).
@@ -81,6 +81,8 @@ def labelled_loss(
         config: see `LossConfig`.
         emphasis: float (N, h, w), factor on each pixel.
     """
+    if not (target != VOID_ID).any():
+        return logits.sum() * 0.0  # nothing to learn from these labels, and no division by zero
     if emphasis is None and config.hardest >= 1.0:
         total = F.cross_entropy(logits, target, weights, ignore_index=VOID_ID)
     else:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import io
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from rtseg.models.augment import boundary_pixels
 from rtseg.models.config import TrainConfig, check_frozen, is_frozen
 from rtseg.models.errors import ModelError
+from rtseg.models.files import write_whole
 from rtseg.models.stock import Batch
 from rtseg.models.torch_losses import phase_loss, soft_loss
 from rtseg.models.torch_twin import TorchTwin
@@ -196,7 +196,8 @@ class TorchTrainer:
         if not math.isfinite(value):
             raise ModelError(
                 f"the loss became {value} at step {self.step_count}; "
-                "resume from the last checkpoint with lower learning rates",
+                "begin anew with lower learning rates, from the run's own weights: "
+                "--start RUN/average.weights.h5",
                 reason="NAN_LOSS",
             )
         for group in self._optimiser.param_groups:
@@ -284,7 +285,7 @@ class TorchTrainer:
         """Classify RGB uint8 (N, S, S, 3) with the averaged weights at ``size`` (h, w)."""
         twin = self._view(images.shape[1], average=True)
         twin.eval()
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._low):
             logits = twin(self._frames(images))
         logits = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
         return np.asarray(logits.argmax(1).to(torch.uint8).cpu().numpy())
@@ -294,7 +295,7 @@ class TorchTrainer:
         self._view(self._config.size, average=True).copy_to(self._model)
         return self._model
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, progress: dict[str, float] | None = None) -> None:
         """Write everything an exact resume needs, all or nothing.
 
         Raises:
@@ -309,22 +310,14 @@ class TorchTrainer:
             "torch_rng": torch.get_rng_state(),
             "step": self.step_count,
             "bfloat16": self._low,
+            "progress": progress and dict(progress),
         }
-        partial = path.with_name(path.name + ".partial")
-        try:
-            torch.save(state, partial)
-            os.replace(partial, path)
-        except (OSError, RuntimeError) as error:
-            with suppress(OSError):
-                partial.unlink()
-            raise ModelError(
-                f"cannot write checkpoint {path}: {str(error).splitlines()[0]}; "
-                "the one before is untouched",
-                reason="NO_SPACE",
-            ) from error
+        data = io.BytesIO()
+        torch.save(state, data)
+        write_whole(path, data.getvalue())
 
-    def load(self, path: Path) -> None:
-        """Continue from `save`.
+    def load(self, path: Path) -> dict[str, float] | None:
+        """Continue from `save`; return its ``progress``, None in a file from before.
 
         Raises:
             ModelError: the file is damaged or of another network.
@@ -339,6 +332,8 @@ class TorchTrainer:
             torch.set_rng_state(state["torch_rng"])
             self.step_count = int(state["step"])
             self._low = bool(state.get("bfloat16", True))
+            progress: dict[str, float] | None = state.get("progress")
+            return progress
         except Exception as error:
             raise ModelError(
                 f"cannot resume from {path}: {str(error).splitlines()[0]}", reason="BAD_WEIGHTS"

@@ -25,6 +25,7 @@ from rtseg.calibration.metrics import Scores, confusion_matrix, scores
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.models.config import SourceConfig, TrainConfig, config_from_json
 from rtseg.models.errors import ModelError
+from rtseg.models.files import save_weights, writing_error
 from rtseg.models.stock import Batch, BatchLoader, class_weights, load_stock
 from rtseg.models.watch import StepReport, Watcher
 
@@ -60,16 +61,16 @@ class Trainer(Protocol):
     def averaged_model(self) -> keras.Model:
         """Return the network with the averaged weights."""
 
-    def save(self, path: Path) -> None:
-        """Write the state of the trainer."""
+    def save(self, path: Path, progress: dict[str, float]) -> None:
+        """Write the state of the trainer and where the run is, in one file."""
 
-    def load(self, path: Path) -> None:
-        """Read the state of the trainer."""
+    def load(self, path: Path) -> dict[str, float] | None:
+        """Read the state of the trainer; return where the run was, None in older files."""
 
 
 @dataclass
 class Progress:
-    """Where a run is; kept beside each checkpoint."""
+    """Where a run is; kept in each checkpoint, and beside it for people."""
 
     step: int = 0
     sample: int = 0
@@ -125,10 +126,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ModelError(
-            f"cannot write {path}: {error.strerror or error}; earlier files are untouched",
-            reason="NO_SPACE",
-        ) from error
+        raise writing_error(path, error) from error
 
 
 def _write(path: Path, text: str) -> None:
@@ -237,9 +235,11 @@ class Run:
             check_same_trainer(self.trainer.name, self.folder)
             self.say(f"nothing to resume in {self.folder}: the run begins")
             return False
-        self.trainer.load(path)
+        where = self.trainer.load(path)
         try:
-            self.progress = Progress(**json.loads(path.with_suffix(".json").read_text()))
+            if where is None:
+                where = json.loads(path.with_suffix(".json").read_text())
+            self.progress = Progress(**where)
         except (OSError, ValueError, TypeError) as error:
             raise ModelError(f"cannot resume: {error}", reason="BAD_WEIGHTS") from error
         self.say(f"resumed at step {self.progress.step}")
@@ -248,17 +248,14 @@ class Run:
     def checkpoint(self) -> None:
         """Write checkpoint, progress and averaged weights."""
         path = self.checkpoint_path
-        self.trainer.save(path)
+        self.trainer.save(path, vars(self.progress))
         _write(path.with_suffix(".json"), json.dumps(vars(self.progress)))
         self.export_average()
 
     def export_average(self) -> Path:
         """Write the averaged weights for Keras and return their path."""
         path = self.folder / AVERAGE
-        partial = path.with_name("partial." + AVERAGE)
-        with _disk_errors(path):
-            self.trainer.averaged_model().save_weights(partial)
-            os.replace(partial, path)
+        save_weights(self.trainer.averaged_model(), path)
         return path
 
     def _log(self, record: dict[str, Any]) -> None:

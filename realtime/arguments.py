@@ -175,7 +175,7 @@ def _add_input(parser: Parser) -> None:
 
 def _add_engine(parser: Parser) -> None:
     group = parser.add_argument_group("engine")
-    group.add_argument("--model", default="espnet-lite", metavar="NAME", help="a shipped network")
+    group.add_argument("--model", metavar="NAME", help="a shipped network (espnet-lite)")
     group.add_argument("--engine", metavar="FILE", help="an engine file, or any ONNX network")
     group.add_argument(
         "--backend",

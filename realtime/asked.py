@@ -122,7 +122,7 @@ def view_options(options: argparse.Namespace, engine: Engine, sinks: Sequence[st
 
 def switchable_views(view: ViewOptions, sinks: Sequence[str]) -> tuple[View, ...]:
     """Return the views a key may switch to: pictures in a file cannot change their size."""
-    if all(text == "window" or is_web(text) for text in sinks):
+    if all(text in ("window", "null") or is_web(text) for text in sinks):
         return VIEWS
     return tuple(v for v in VIEWS if (v == "side-by-side") == (view.view == "side-by-side"))
 

@@ -44,7 +44,7 @@ class Delivery:
         self._presented_ns = 0
         self._slowest_ms = 0.0
         self._written = False
-        self._why = "slow_output"
+        self._missed: list[tuple[str, str]] = []
 
     def written(self, start_ns: int, end_ns: int, presented_ns: int) -> None:
         """Say that one output has taken the frame, from ``start_ns`` to ``end_ns``."""
@@ -56,9 +56,10 @@ class Delivery:
             self._written = True
         self._one_less()
 
-    def dropped(self, reason: str = "slow_output") -> None:
+    def dropped(self, output: str, reason: str = "slow_output") -> None:
         """Say that one output did not take the frame: it was too slow, or it broke."""
-        self._why = reason
+        with self._lock:
+            self._missed.append((output, reason))
         self._one_less()
 
     def _one_less(self) -> None:
@@ -67,8 +68,10 @@ class Delivery:
             if self._waiting_for:
                 return
         if not self._written:
-            self._profiler.drop(self._why)
+            self._profiler.drop(self._missed[-1][1])
             return
+        for output, reason in self._missed:
+            self._profiler.miss(output, reason)
         frame = self.item.frame
         self._profiler.frame_out(
             index=frame.index,
@@ -88,9 +91,9 @@ class Job:
     item: Rendered
 
 
-def replace_dropped(dropped: Job, following: Job) -> Job:
+def replace_dropped(dropped: Job, following: Job, output: str) -> Job:
     """Let the frame behind a dropped one carry the dropped one's sound."""
-    dropped.delivery.dropped()
+    dropped.delivery.dropped(output)
     frame = keep_packets(dropped.item.frame, following.item.frame)
     return Job(following.delivery, dataclasses.replace(following.item, frame=frame))
 
@@ -151,7 +154,7 @@ class SinkWorker:
             while not self._slot.put(job, LOOK_S):
                 self._tell_if_slow()
         except Closed:
-            job.delivery.dropped(BROKEN)
+            job.delivery.dropped(self.sink.name, BROKEN)
 
     def finish(self, packets: Callable[[], tuple[av.Packet[Any], ...]] | None) -> None:
         """Say that no more frames come; ``packets`` gives the sound after the last one."""
@@ -173,7 +176,7 @@ class SinkWorker:
 
     def _leave_out(self, dropped: Job, following: Job) -> Job:
         self.left_out += 1
-        return replace_dropped(dropped, following)
+        return replace_dropped(dropped, following, self.sink.name)
 
     def _run(self) -> None:
         assert self._context is not None
@@ -187,7 +190,7 @@ class SinkWorker:
         except BaseException as error:
             self.failure = error
             for job in self._slot.close():
-                job.delivery.dropped(BROKEN)
+                job.delivery.dropped(self.sink.name, BROKEN)
             self._on_error(error)
         finally:
             self._opened.set()
@@ -209,7 +212,7 @@ class SinkWorker:
             try:
                 self.sink.write(job.item)
             except BaseException:
-                job.delivery.dropped(BROKEN)
+                job.delivery.dropped(self.sink.name, BROKEN)
                 raise
             end_ns = now_ns()
             self._busy_since_s = None

@@ -172,6 +172,7 @@ class Profiler:
         self._latency = LatencyHistogram()
         self._over_time = BoundedSeries()
         self._dropped: Counter[str] = Counter()
+        self._missed: dict[str, Counter[str]] = {}
         self._output_ns: deque[int] = deque(maxlen=output_interval)
         self._recent: deque[FrameRecord] = deque(maxlen=RECENT_FRAMES)
         self._recent_latency_ms: deque[float] = deque(maxlen=output_interval)
@@ -263,6 +264,13 @@ class Profiler:
             self.history.frame(self._run_s(now_ns()), reason, count)
         self.trace.instant(f"dropped: {reason}")
 
+    def miss(self, output: str, reason: str) -> None:
+        """Count a frame that came out and that one of several outputs did not get."""
+        if self._total is not None:
+            self._total.miss(output, reason)
+        with self._lock:
+            self._missed.setdefault(output, Counter())[reason] += 1
+
     def stage(self, name: str, value_ms: float) -> None:
         """Count a duration of one stage."""
         if self._total is not None:
@@ -333,6 +341,12 @@ class Profiler:
         """How many frames were dropped, by reason."""
         with self._lock:
             return dict(self._dropped)
+
+    @property
+    def missed(self) -> dict[str, dict[str, int]]:
+        """How many of the frames that came out each output did not get, by reason."""
+        with self._lock:
+            return {output: dict(reasons) for output, reasons in self._missed.items()}
 
     @property
     def under_way(self) -> int:

@@ -31,6 +31,7 @@ ROOM = 0.85
 """Share of what a probe reaches that is counted on; the rest is for everybody else's work."""
 
 DEFAULT_FPS = 30.0
+DEFAULT_MODEL = "espnet-lite"
 """Asked for where a source names no frame rate."""
 
 REST_CPU_MS_PER_MEGAPIXEL = 14.4
@@ -180,10 +181,16 @@ def open_chosen(options: argparse.Namespace, info: SourceInfo) -> Engine:
     """
     from rtseg.engines.registry import open_engine
 
+    if options.engine is not None and options.model is not None:
+        raise UsageError(
+            "--model names a shipped network, --engine a file: allowed is one of them. Received: "
+            f"--model {options.model} with --engine {options.engine}"
+        )
+    model = options.model or DEFAULT_MODEL
     open_ = partial(
         open_engine,
         None if options.engine is None else Path(options.engine),
-        model=options.model,
+        model=model,
         backend=options.backend,
         device=options.device,
         precision=options.precision,
@@ -198,7 +205,7 @@ def open_chosen(options: argparse.Namespace, info: SourceInfo) -> Engine:
             "--quality chooses among the sizes of a shipped network. Received: --engine "
             f"{options.engine} with --quality {quality}"
         )
-    points = quality_points(options.model)
+    points = quality_points(model)
     if quality == AUTO:
         if not info.width:
             raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,8 @@ class RunReport:
         source: name of the source, without any password.
         end: why the run ended: ``end of input``, ``interrupted``, an error's reason word.
         frames_in: frames that the source handed over.
-        frames_out: frames that reached the outputs.
-        dropped: frames that did not, by reason.
+        frames_out: frames that reached an output.
+        dropped: frames that reached none, by reason.
         reconnects: how often a stream was opened again.
         stalls: how often a stream gave nothing for too long.
         elapsed_s: from the first frame in to the last frame out.
@@ -86,6 +86,7 @@ class RunReport:
         warmup_runs: network runs before the first frame, left out of everything above.
         environment: processor, engine, versions.
         frames_damaged: frames in whose data was missing or damaged, such as by lost packets.
+        missed: frames out that one of several outputs did not get, by output and reason.
         outputs: what outputs say of themselves (the index of a recording's files, what a
             receiver did not get).
         streams: each of several sources; everything above is of all of them together.
@@ -112,6 +113,7 @@ class RunReport:
     reconnects: int = 0
     stalls: int = 0
     frames_damaged: int = 0
+    missed: dict[str, dict[str, int]] = field(default_factory=dict)
     outputs: list[SinkSummary] = field(default_factory=list)
     streams: list[StreamReport] = field(default_factory=list)
     recent: list[FrameRecord] = field(default_factory=list)
@@ -136,6 +138,7 @@ class RunReport:
             f"{self.warmup_runs} warm-up runs left out; "
             f"{self.reconnects} reconnects, {self.stalls} stalls"
             + (f"; {self.frames_damaged} damaged on the way" if self.frames_damaged else ""),
+            *(f"left out    {line}" for line in missed_lines(self.missed)),
             f"loop        {self.throughput_fps:.1f} frames/s over {self.elapsed_s:.1f} s, "
             f"{self.cpu_ms_per_frame:.1f} CPU-ms a frame, {self.cores_busy:.2f} cores busy",
             f"network     {self.network_ms:.1f} ms (median, inside the loop), "
@@ -152,6 +155,14 @@ class RunReport:
         return "\n".join(lines)
 
 
+def missed_lines(missed: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a line for each output that did not get all frames that came out."""
+    return [
+        f"{output}: {', '.join(f'{count} {reason}' for reason, count in sorted(reasons.items()))}"
+        for output, reasons in sorted(missed.items())
+    ]
+
+
 def check_report_path(path: Path) -> None:
     """Refuse, before a run, a place where its report cannot be written at the end.
 
@@ -166,18 +177,25 @@ def check_report_path(path: Path) -> None:
     elif not os.access(path if path.exists() else folder, os.W_OK):
         why = "no permission"
     if why:
-        raise SinkError(f"cannot write the profile to {path}: {why}", reason="NOT_WRITABLE")
+        reason = "NOT_WRITABLE" if folder.is_dir() else "NOT_FOUND"
+        raise SinkError(f"cannot write the profile to {path}: {why}", reason=reason)
 
 
 def write_report(text: str, path: Path) -> None:
-    """Write a report to a file, which is replaced if it exists.
+    """Write a report to a file, which is replaced if it exists, all or nothing.
 
     Raises:
         SinkError: the file cannot be written.
     """
+    special = path.exists() and not path.is_file()  # a pipe, or a device such as /dev/stdout
+    place = path if special else path.with_name(f".{path.name}.partial")
     try:
-        path.write_text(text, encoding="utf-8")
+        place.write_text(text, encoding="utf-8")
+        if place != path:
+            os.replace(place, path.resolve())
     except OSError as error:
+        if place != path:
+            place.unlink(missing_ok=True)
         raise SinkError(
             f"cannot write the profile to {path}: {error.strerror or error}",
             reason="NO_SPACE" if error.errno == 28 else "NOT_WRITABLE",
@@ -247,6 +265,7 @@ def build_report(
             "source_size": f"{source.width}x{source.height}",
             "versions": environment.library_versions(),
         },
+        missed=profiler.missed,
         outputs=list(outputs),
         recent=profiler.recent(),
     )

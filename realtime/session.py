@@ -38,7 +38,7 @@ from rtseg.realtime.pipeline import Pipeline
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.refiners import build_refiner, check_refine_options, remind_of_sound
-from rtseg.realtime.report import RunReport, build_report, write_report
+from rtseg.realtime.report import RunReport, build_report, missed_lines, write_report
 from rtseg.realtime.service import Service
 from rtseg.realtime.signals import Signals
 from rtseg.realtime.sinks.resolve import (
@@ -121,8 +121,8 @@ def run_session(
                 profiler=profiler,
                 refiner=build_refiner(options, engine.spec.classes),
             )
+            signals.pipeline = pipeline
             with contextlib.closing(open_trace(options)) as profiler.trace:
-                signals.pipeline = pipeline
                 run = _Run(options, source, engine, renderer, controls, pipeline, signals, sinks)
                 return run.run()
 
@@ -291,6 +291,9 @@ def _say(options: argparse.Namespace, report: RunReport) -> None:
     dropped = sum(report.dropped.values())
     if dropped and not options.quiet:
         _log.info("%d of %d frames were dropped", dropped, report.frames_in)
+    if not options.quiet:
+        for line in missed_lines(report.missed):
+            _log.warning("left out of %s", line)
 
 
 def _is_html(path: Path) -> bool:

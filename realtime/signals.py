@@ -1,14 +1,15 @@
-"""SIGINT and SIGTERM end a run in order; a second one ends the process."""
+"""SIGINT, SIGTERM and SIGHUP end a run in order; a second one ends the process."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 from types import FrameType
 from typing import Protocol
 
-_SIGNAL_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_SIGNAL_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 class Stoppable(Protocol):
@@ -19,7 +20,13 @@ class Stoppable(Protocol):
 
 
 class Signals:
-    """Turns SIGINT and SIGTERM into an orderly end; a second one forces."""
+    """Turns SIGINT, SIGTERM and SIGHUP into an orderly end; a second one forces.
+
+    Attributes:
+        pipeline: what is to end; until it is set nothing was written, and the process ends at
+            once.
+        code: the exit code of the signal that came, or None.
+    """
 
     def __init__(self) -> None:
         self.pipeline: Stoppable | None = None
@@ -29,6 +36,8 @@ class Signals:
     def __enter__(self) -> Signals:
         with contextlib.suppress(ValueError):  # not in the main thread: no signals to mind
             for number in _SIGNAL_CODES:
+                if signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # as nohup asks for
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -38,9 +47,12 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         code = _SIGNAL_CODES[signal.Signals(number)]
-        if self.code is not None:
+        if self.code is not None or self.pipeline is None:
+            # Never an exception: raised inside the import machinery it would be swallowed, and
+            # leave the import lock locked.
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
             os._exit(code)
         self.code = code
-        if self.pipeline is None:  # nothing was written yet
-            raise SystemExit(code)
         self.pipeline.stop()

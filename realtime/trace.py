@@ -7,9 +7,11 @@ where its end is missing).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +26,8 @@ MOST_EVENTS = 1_000_000
 """A trace ends after so many events (110 MB, some 45 minutes of 30 frames/s), and says so."""
 
 _BUFFER_BYTES = 1 << 20
+_REASONS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "NO_SPACE")
+_REASONS[errno.ENOENT] = "NOT_FOUND"
 
 
 class Trace:
@@ -60,7 +64,8 @@ class Trace:
 class TraceFile(Trace):
     """Writes trace events to a file as they come; memory does not grow with the run.
 
-    A file that cannot be written any more ends the trace with a warning, not the run.
+    A file that cannot be written any more ends the trace, not the run: it is cut back to whole
+    events, and :meth:`close` says so.
 
     Args:
         path: the file, replaced if it exists.
@@ -77,12 +82,13 @@ class TraceFile(Trace):
         self._ends_ns: dict[int, int] = {}
         self._begun_ns = now_ns()
         self._file: IO[str] | None = None
+        self._failure: OSError | None = None
         try:
             self._file = open(path, "w", encoding="utf-8", buffering=_BUFFER_BYTES)  # noqa: SIM115
         except OSError as error:
             raise SinkError(
                 f"cannot write the trace to {path}: {error.strerror or error}",
-                reason="NO_SPACE" if error.errno == 28 else "NOT_WRITABLE",
+                reason=_reason(error),
             ) from error
         self._separator = "[\n"
         self._put({"name": "process_name", "ph": "M", "args": {"name": "rt-seg"}})
@@ -150,9 +156,20 @@ class TraceFile(Trace):
             self._put({**event, **named, "ts": self._us(now_ns())})
 
     def close(self) -> None:
-        """Finish the file; see :meth:`Trace.close`."""
+        """Finish the file; see :meth:`Trace.close`.
+
+        Raises:
+            SinkError: not all of it could be written; not where another error is on its way.
+        """
         with self._lock:
             self._end()
+            failure, self._failure = self._failure, None
+        if failure is not None and sys.exc_info()[0] is None:
+            raise SinkError(
+                f"the trace {self._path} ended early: {failure.strerror or failure}; "
+                "what was written so far is kept",
+                reason=_reason(failure),
+            )
 
     def _track(self) -> int:
         """Return the calling thread's track, and name it when it is new."""
@@ -198,12 +215,31 @@ class TraceFile(Trace):
         self._file = None
 
     def _give_up(self, file: IO[str], error: OSError) -> None:
-        self._file = None
+        self._file, self._failure = None, error
         _log.warning(
             "%s: the trace ends here (%s); the run goes on", self._path, error.strerror or error
         )
         with contextlib.suppress(OSError):
             file.close()
+        with contextlib.suppress(OSError):
+            _cut_to_whole_events(self._path)
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0, "NOT_WRITABLE")
+
+
+def _cut_to_whole_events(path: Path) -> None:
+    """End a trace behind the last event that is there in full."""
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    end = max(data.rfind(b"},\n"), data.rfind(b"}\n"))
+    # Shortened first: on a full disk only that makes room for the last bracket.
+    os.truncate(path, end + 1 if end >= 0 else 0)
+    if end >= 0:
+        with path.open("ab") as file:
+            file.write(b"\n]\n")
 
 
 class _SourceTrace(Trace):

@@ -22,6 +22,17 @@ def count_from_zero(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected 0 to 1. Received: {text}")
+    return number
+
+
 def in_flight(text: str) -> int:
     """Parse a number of frames in flight: 0, which leaves it to the engine, to 1024."""
     number = count_from_zero(text)

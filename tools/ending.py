@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-FAILED, TERMINATED = 1, 143
+FAILED, USAGE, TERMINATED = 1, 2, 143
+_USAGE_REASONS = ("BAD_CONFIG",)
 
 
 def open_closed_streams() -> None:
@@ -56,7 +57,7 @@ def say_failure(program: str, error: Exception) -> int:
         sys.stdout.flush()
     except OSError:  # what could not be written is no second error when Python ends
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    code: int = getattr(error, "exit_code", FAILED)
+    code: int = getattr(error, "exit_code", USAGE if reason in _USAGE_REASONS else FAILED)
     return code
 
 
@@ -71,4 +72,6 @@ def _said(error: Exception) -> tuple[str, str]:
     text = f"{what}{error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "NO_SPACE", text
+    if error.errno == errno.EPIPE:
+        return "OUTPUT_CLOSED", text
     return ("PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"), text

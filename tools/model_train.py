@@ -119,6 +119,8 @@ def find_rate(options: argparse.Namespace) -> None:
 
     from rtseg.models import lr_find
 
+    lr_find.check(options.low, options.high, options.steps)
+    lr_find.check_plot(options.out)
     config = _config(options, {"validation": None})
     with tempfile.TemporaryDirectory() as folder:
         run = _run(options, config, Path(folder), (), None)
@@ -146,9 +148,11 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
 
     from rtseg.models.config import config_from_json, read_config
     from rtseg.models.errors import ModelError
+    from rtseg.models.registry import builder
 
     config = read_config(options.config)
-    known = [source.root for source in config.sources]
+    taught = [source.root for source in config.sources]
+    known = list(dict.fromkeys(taught + ([config.validation.root] if config.validation else [])))
     roots = {}
     for entry in options.root:
         name, sign, place = entry.partition("=")
@@ -159,10 +163,10 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
             )
         roots[name] = str(Path(place).resolve())
     for name in options.without:
-        if name not in known:
+        if name not in taught:
             raise ModelError(
                 f"--without {name}: the configuration has no such data set. "
-                f"Allowed: {', '.join(known)}",
+                f"Allowed: {', '.join(taught)}",
                 reason="BAD_CONFIG",
             )
     # What is asked for together is judged together: a data set that teaches may be left out
@@ -175,6 +179,9 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
         for source in config.sources
         if source.root not in options.without
     ]
+    if fields["validation"]:
+        place = fields["validation"]["root"]
+        fields["validation"]["root"] = roots.get(place, place)
     if options.network is not None:
         fields["network"] = options.network
     for entry in options.changes:
@@ -185,7 +192,12 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
             fields[name] = text  # a plain word, such as sgd
         if not sign:
             raise ModelError(f"--set {entry}: expected OPTION=JSON", reason="BAD_CONFIG")
-    return config_from_json(json.dumps(fields), "--set" if options.changes else options.config)
+    where = "--set" if options.changes else options.config
+    asked = config_from_json(json.dumps(fields), where)
+    builder(asked.network)  # what can be known at once is said before data are read
+    if options.start is not None and not options.start.is_file():
+        raise ModelError(f"no such weights file: {options.start}", reason="NOT_FOUND")
+    return asked
 
 
 def _run(
@@ -198,7 +210,10 @@ def _run(
     from rtseg.realtime.environment import usable_cores
 
     teacher = None
-    if options.teacher and config.distill:
+    say = bar.say if bar is not None else lambda line: print(line, flush=True)
+    if options.teacher and not config.distill:
+        say(f"teacher {options.teacher} is not asked: the configuration does not distil")
+    elif options.teacher:
         asked, kept = Teacher(options.teacher), writable_cache(None, "teacher")
         teacher = asked.open() if kept is None else open_remembered(asked, kept)
     return Run(
@@ -206,7 +221,7 @@ def _run(
         folder,
         options.data,
         lambda weights: _make_trainer(options, config, weights),
-        say=bar.say if bar is not None else lambda line: print(line, flush=True),
+        say=say,
         teacher=teacher,
         watchers=watchers,
         workers=options.workers or max(1, usable_cores() // 2),

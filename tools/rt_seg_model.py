@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rtseg.realtime.parser import Parser, parse_command
-from rtseg.tools.argument_types import size
+from rtseg.tools.argument_types import share, size
 from rtseg.tools.ending import open_closed_streams, say_failure
 from rtseg.tools.model_judge import add_commands, consistency, evaluate
 from rtseg.tools.model_train import add_train_commands, find_rate, train
 
 PROGRAM = "rt-seg-model"
 INTERRUPTED = 130
+_LONG = ("train", "lr-find", "pseudo-label")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pseudo-label": _pseudo_label,
     }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # a damaged picture is said in one line
     _choose_backend()
     try:
         commands[options.command](options)
@@ -51,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # whoever reads us has enough, as in "summary | head"
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains when it ends
-        return 0
+        if options.command not in _LONG:
+            return 0
+        text = f"standard output was closed, and {options.command} ended before it was done"
+        return say_failure(PROGRAM, BrokenPipeError(errno.EPIPE, text))
     except Exception as error:
         if options.debug:
             raise
@@ -109,7 +115,13 @@ def _parser() -> Parser:
     pseudo.add_argument("images", nargs="+", type=Path, help="images, or folders of them")
     pseudo.add_argument("--teacher", type=Path, required=True, help="an ONNX network")
     pseudo.add_argument("--out", type=Path, required=True, metavar="DIR")
-    pseudo.add_argument("--threshold", type=float, default=0.6, help="(%(default)s)")
+    pseudo.add_argument(
+        "--threshold",
+        type=share,
+        default=0.6,
+        metavar="P",
+        help="least probability of a pixel that is labelled, 0 to 1 (%(default)s)",
+    )
     return parser
 
 
@@ -133,9 +145,11 @@ def _check_free(options: argparse.Namespace) -> None:
 
 def _average(options: argparse.Namespace) -> None:
     _check_free(options)
-    from rtseg.models.average import average_weights, save_whole
+    from rtseg.models.average import average_weights
+    from rtseg.models.files import check_weights_name, save_weights
 
-    save_whole(average_weights(options.network, options.weights, options.shares), options.out)
+    check_weights_name(options.out)
+    save_weights(average_weights(options.network, options.weights, options.shares), options.out)
     print(f"{options.out}: the mean of {len(options.weights)} files")
 
 
@@ -164,12 +178,18 @@ def _summary(options: argparse.Namespace) -> None:
         print(f"{found.name:<16} {found.parameters:>12,} {found.macs / 1e9:>7.2f}")
 
 
+def _images_in(folder: Path) -> Iterator[Path]:
+    from rtseg.calibration.calibration_set import IMAGE_SUFFIXES
+
+    return (p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
+
+
 def _pseudo_label(options: argparse.Namespace) -> None:
     from rtseg.models.teacher import Teacher, write_pseudo_labels
 
     images: list[Path] = []
     for path in options.images:
-        images += sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+        images += sorted(_images_in(path)) if path.is_dir() else [path]
     count = write_pseudo_labels(
         images, Teacher(options.teacher), options.out, threshold=options.threshold
     )

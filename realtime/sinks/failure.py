@@ -7,9 +7,9 @@ import errno
 from rtseg.realtime.errors import SinkError
 
 _REASONS: dict[int, tuple[str, str]] = {
-    errno.ENOSPC: ("NO_SPACE", "the disk is full; what was written so far is kept"),
-    errno.EDQUOT: ("NO_SPACE", "the disk quota is used up; what was written so far is kept"),
-    errno.EFBIG: ("NO_SPACE", "the file system takes no larger file; what was written is kept"),
+    errno.ENOSPC: ("NO_SPACE", "the disk is full; what is whole of it so far is kept"),
+    errno.EDQUOT: ("NO_SPACE", "the disk quota is used up; what is whole of it so far is kept"),
+    errno.EFBIG: ("NO_SPACE", "the file system takes no larger file; what is whole of it is kept"),
     errno.EACCES: ("PERMISSION_DENIED", "no permission to write there"),
     errno.EPERM: ("PERMISSION_DENIED", "no permission to write there"),
     errno.EROFS: ("PERMISSION_DENIED", "the file system is read-only"),

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sinks.encode import EncodeOptions
+from rtseg.realtime.sinks.failure import sink_error
 from rtseg.realtime.sinks.network import is_network, parse_network
 from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions
 from rtseg.realtime.sinks.sink import Sink
@@ -109,7 +110,7 @@ def parse_sink(text: str) -> SinkTarget:
     if os.path.isdir(path):
         return SinkTarget("directory", plain)
     if plain.endswith(os.sep):
-        raise UsageError(f"no directory {plain!r}. Allowed: {FORMS}", reason="NOT_FOUND")
+        return SinkTarget("directory", plain)  # it is made when the run begins
     if suffix in VIDEO_SUFFIXES:
         return SinkTarget("video", plain)
     if suffix in IMAGE_SUFFIXES:
@@ -164,6 +165,8 @@ def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
     from rtseg.realtime.sinks.outfile import refuse_existing
     from rtseg.realtime.sinks.video import VideoFileSink
 
+    if target.kind == "directory":
+        _make_folder(Path(target.text))
     if options.segment is not None and target.kind in ("video", "directory"):
         return SegmentedVideoSink(
             target.text, options.segment, options.encode, overwrite=options.overwrite
@@ -171,6 +174,13 @@ def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
     if target.kind == "video":
         refuse_existing(Path(target.text), options.overwrite)
     return VideoFileSink(target.text, options.encode, overwrite=options.overwrite)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise sink_error(error, str(path)) from error
 
 
 def open_label_sink(text: str, options: SinkOptions | None = None) -> Sink:

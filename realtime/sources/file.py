@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from pathlib import Path
@@ -18,6 +19,8 @@ from rtseg.realtime.sources.pipe import ADVICE, Pipe, is_pipe, open_pipe, read_o
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
+
+log = logging.getLogger(__name__)
 
 
 class FileSource(ContainerSource):
@@ -38,6 +41,11 @@ class FileSource(ContainerSource):
         self._pipe: int | None = None
 
     def _connect(self) -> InputContainer:
+        if self._options.width is not None or self._options.fps is not None:
+            log.warning(
+                "%s: --width, --height and --fps are asked of cameras; a file keeps its own",
+                self._name,
+            )
         container = open_container(self._target(), self._options, self._name)
         if container.format.name == "tty":
             # FFmpeg renders text files as the screen of a terminal.

@@ -77,6 +77,22 @@ def test_it_learns_and_resumes_exactly(tmp_path: Path) -> None:
     assert resumed.predict(np.zeros((1, 64, 64, 3), np.uint8), (20, 30)).shape == (1, 20, 30)
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_weights_decay_at_their_own_rate(optimiser: str) -> None:
+    """Found: an encoder that was to stay shrank with the head."""
+    config = dataclasses.replace(
+        CONFIG, encoder_rate=0.0, weight_decay=0.5, optimiser=optimiser, clip=1e-9
+    )
+    run = trainer(config)
+    before = {w.path: np.array(w) for w in run._model.trainable_variables}
+    run.train_step(batch(), 1.0)
+    after = {w.path: np.array(w) for w in run._live.trainable_variables}
+    assert np.array_equal(before["stem/kernel"], after["stem/kernel"])
+    shrunk = before["logits/kernel"] * (1 - 0.05 * 0.5)
+    moved = 0.06 if optimiser == "adamw" else 1e-6  # Adam's step is as long for any gradient
+    assert np.allclose(after["logits/kernel"], shrunk, atol=moved)
+
+
 @pytest.mark.parametrize("last", [32, 64])
 def test_a_run_with_dropout_resumes_exactly(tmp_path: Path, last: int) -> None:
     """In one phase, and over a change of phase. Found: dropout drew other numbers."""

@@ -64,7 +64,9 @@ def test_a_loss_that_is_not_finite_ends_the_search() -> None:
     assert len(points) == 11
 
 
-@pytest.mark.parametrize("options", [{"low": 0.0}, {"low": 2, "high": 1}, {"steps": 2}])
+@pytest.mark.parametrize(
+    "options", [{"low": 0.0}, {"low": 2, "high": 1}, {"high": float("inf")}, {"steps": 2}]
+)
 def test_an_empty_range_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="allowed: 0 < low < high"):
         search(**options)
@@ -84,5 +86,5 @@ def test_the_plot(tmp_path: Path) -> None:
     plot(points, suggest(points), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     for bad in ("no/such/folder/plot.png", "plot.xyz"):
-        with pytest.raises(ModelError, match="cannot write"):
+        with pytest.raises(ModelError, match=r"no such folder|allowed: \.png"):
             plot(points, 1.0, tmp_path / bad)

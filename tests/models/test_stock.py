@@ -144,6 +144,13 @@ def test_class_weights_average_one_and_are_capped() -> None:
     assert weights[4] == 3.0
 
 
+@pytest.mark.parametrize(("frequencies", "cap"), [([0.7, 0.25, 0.05], 1.0), ([0.0, 0.0, 0.0], 4.0)])
+def test_no_weights_where_none_are_asked_for_or_none_can_be(
+    frequencies: list[float], cap: float
+) -> None:
+    assert class_weights(np.array(frequencies), cap=cap).tolist() == [1.0, 1.0, 1.0]
+
+
 def test_smoothing_keeps_classes_and_large_areas() -> None:
     label = np.zeros((8, 8), np.uint8)
     label[:, 4:] = 255

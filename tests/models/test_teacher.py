@@ -17,15 +17,17 @@ from rtseg.tools.rt_seg_model import main
 pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
 
 
-def write_teacher(path: Path, height: int | str = 16) -> Path:
+def write_teacher(
+    path: Path, height: int | str = 16, *, classes: int = 20, colours: int = 3
+) -> Path:
     """A network that is sure of sky (10) where it is bright and of road (0) elsewhere."""
-    kernel = np.zeros((20, 3, 1, 1), np.float32)
-    kernel[10], kernel[0] = 3.0, -3.0
+    kernel = np.zeros((classes, colours, 1, 1), np.float32)
+    kernel[10:11], kernel[0] = 3.0, -3.0
     graph = helper.make_graph(
         [helper.make_node("Conv", ["image", "kernel"], ["logits"])],
         "teacher",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, 32])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 20, height, 32])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, colours, height, 32])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, classes, height, 32])],
         [numpy_helper.from_array(kernel, "kernel")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -120,6 +122,19 @@ def test_teachers_that_cannot_be_used(tmp_path: Path) -> None:
     free = write_teacher(tmp_path / "free.onnx", "h")
     with pytest.raises(ModelError, match="with fixed H and W"):
         Teacher(free).open()
+    few = write_teacher(tmp_path / "few.onnx", classes=5)
+    with pytest.raises(ModelError, match="the first 19 channels") as caught:
+        Teacher(few).open()
+    assert caught.value.reason == "CLASS_MISMATCH"
+    with pytest.raises(ModelError, match="1, 4, 16, 32"):
+        Teacher(write_teacher(tmp_path / "four.onnx", colours=4)).open()
+
+
+def test_no_frame_at_all(tmp_path: Path) -> None:
+    teacher = Teacher(write_teacher(tmp_path / "teacher.onnx"))
+    with pytest.raises(ModelError, match="no image to label") as caught:
+        write_pseudo_labels([], teacher, tmp_path / "out")
+    assert caught.value.reason == "NOT_FOUND"
 
 
 def test_answers_are_remembered_for_the_image_and_the_teacher(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ class CountingTrainer:
     """Says road everywhere, remembers what it was given."""
 
     name = "counting"
-    suffix = ".json"
+    suffix = ".state"
+    #: Whether its checkpoint says where the run was; those of older versions did not.
+    remembers = True
 
     def __init__(self, loss: float = 1.0) -> None:
         self.step_count, self.loss = 0, loss
@@ -59,17 +61,20 @@ class CountingTrainer:
 
     def averaged_model(self) -> Any:
         class Model:
+            def get_weights(self) -> list[NDArray[np.float32]]:
+                return []
+
             def save_weights(self, path: Path) -> None:
                 path.write_text("weights")
 
         return Model()
 
-    def save(self, path: Path) -> None:
-        path.with_name("trainer.state").write_text(str(self.step_count))
-        path.write_text("{}")
+    def save(self, path: Path, progress: dict[str, float]) -> None:
+        path.write_text(json.dumps([self.step_count, progress if self.remembers else None]))
 
-    def load(self, path: Path) -> None:
-        self.step_count = int(path.with_name("trainer.state").read_text())
+    def load(self, path: Path) -> dict[str, float] | None:
+        self.step_count, progress = json.loads(path.read_text())
+        return progress
 
 
 @pytest.fixture
@@ -114,6 +119,29 @@ def test_a_run_resumes_where_it_stopped(data_root: Path) -> None:
     again.train()
     assert trainer.step_count == 6
     assert len(trainer.rates) == 3
+
+
+def test_the_checkpoint_itself_says_where_the_run_is(data_root: Path) -> None:
+    """Found: a run that ended between its two files went on elsewhere than its weights."""
+    run, _, _ = make(data_root)
+    run.progress.step = run.trainer.step_count = 3
+    run.checkpoint()
+    run.checkpoint_path.with_suffix(".json").write_text(json.dumps({"step": 2}))
+    again, _, lines = make(data_root)
+    assert again.resume()
+    assert "resumed at step 3" in lines
+
+
+def test_a_checkpoint_from_before_has_its_place_beside_it(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CountingTrainer, "remembers", False)
+    run, _, _ = make(data_root)
+    run.progress.step = run.trainer.step_count = 3
+    run.checkpoint()
+    again, _, lines = make(data_root)
+    assert again.resume()
+    assert "resumed at step 3" in lines
 
 
 def test_norms_settle_at_the_end_and_the_same_again(data_root: Path) -> None:
@@ -200,7 +228,7 @@ def test_an_unwritable_folder_is_one_line(data_root: Path) -> None:
     (data_root / "file").write_text("")
     with pytest.raises(ModelError, match="cannot write") as caught:
         make(data_root, folder="file/run")
-    assert caught.value.reason == "NO_SPACE"
+    assert caught.value.reason == "PERMISSION_DENIED"
 
 
 def test_missing_data_is_found_before_training(data_root: Path) -> None:

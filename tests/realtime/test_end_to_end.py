@@ -242,6 +242,11 @@ class TestBadInput:
         assert run(clip, "--out", "null", "--model", "espnet-litte") == 1
         assert "espnet-lite" in error_line(capsys)
 
+    def test_model_beside_an_engine(self, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        typed = ("--engine", "own.onnx", "--model", "espnet-lite")
+        assert run(clip, "--out", "null", *typed) == 2
+        assert "allowed is one of them" in error_line(capsys)
+
     def test_damaged_engine(
         self, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

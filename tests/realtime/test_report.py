@@ -67,10 +67,10 @@ def test_a_run_without_frames_divides_by_nothing() -> None:
 
 def test_a_profile_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "folder.json").mkdir()
-    for place in ("absent/p.json", "folder.json"):
+    for place, reason in (("absent/p.json", "NOT_FOUND"), ("folder.json", "NOT_WRITABLE")):
         with pytest.raises(SinkError) as caught:
             check_report_path(tmp_path / place)
-        assert caught.value.reason == "NOT_WRITABLE"
+        assert caught.value.reason == reason
     check_report_path(tmp_path / "p.json")
     check_report_path(Path("p.json"))
     assert not (tmp_path / "p.json").exists()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import resource
 import threading
 from collections import defaultdict
 from pathlib import Path
@@ -146,14 +148,46 @@ def test_a_full_disk_ends_the_trace_not_the_run(caplog: pytest.LogCaptureFixture
     trace = TraceFile(Path("/dev/full"))
     for frame in range(20_000):
         trace.span("work", now_ns(), now_ns(), frame)
-    trace.close()
+    with pytest.raises(SinkError, match="ended early: No space left on device") as caught:
+        trace.close()
+    assert caught.value.reason == "NO_SPACE"
     assert caplog.text.count("the trace ends here (No space left on device)") == 1
+    trace.close()
+
+
+def test_a_trace_on_a_full_disk_is_whole_up_to_there(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    trace = TraceFile(path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, before[1]))
+    try:
+        for frame in range(20_000):
+            trace.span("work", now_ns(), now_ns(), frame)
+        with pytest.raises(SinkError) as caught:
+            trace.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.reason == "NO_SPACE"
+    assert 1_400_000 < path.stat().st_size <= 1_500_000
+    names = [event["name"] for event in json.loads(path.read_text())]
+    assert names.count("work") > 5000
+
+
+def test_an_error_on_its_way_is_not_hidden_by_the_trace() -> None:
+    def run() -> None:
+        with contextlib.closing(TraceFile(Path("/dev/full"))) as trace:
+            for frame in range(20_000):
+                trace.span("work", now_ns(), now_ns(), frame)
+            raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        run()
 
 
 def test_a_trace_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SinkError) as caught:
         TraceFile(tmp_path / "absent" / "trace.json")
-    assert caught.value.reason == "NOT_WRITABLE"
+    assert caught.value.reason == "NOT_FOUND"
 
 
 @pytest.mark.parametrize("option", ["--trace", "--profile"])

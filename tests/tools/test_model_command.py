@@ -29,6 +29,8 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         ["train", "c", "--out", "o", "--steps", "-3"],
         ["summary", "--size", "512"],
         ["evaluate", "x.onnx", "--data", "d", "--network", "espnet-s0"],
+        ["evaluate", "x.weights.h5", "--data", "d", "--backend", "tensorrt"],
+        ["pseudo-label", "x.png", "--teacher", "t.onnx", "--out", "o", "--threshold", "nan"],
         ["average", "a.weights.h5", "b.weights.h5"],
         ["average", "a.weights.h5", "b.weights.h5", "--out", "c.weights.h5", "--shares", "3;7"],
     ],
@@ -54,7 +56,7 @@ def test_failures_are_one_line_and_1(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["train", "espnet-lite", "--out", out, "--data", str(tmp_path)]) == 1
     assert "NOT_FOUND: no such data set folder" in one_line(capsys)
 
-    assert main(["train", "espnet-lite", "--out", out, "--root", "moon=/x"]) == 1
+    assert main(["train", "espnet-lite", "--out", out, "--root", "moon=/x"]) == 2
     assert "BAD_CONFIG: --root moon=/x: expected NAME=DIR" in one_line(capsys)
 
     assert main(["evaluate", str(tmp_path / "x.onnx"), "--data", str(tmp_path / "no")]) == 1
@@ -115,15 +117,18 @@ def test_weights_of_two_runs_are_averaged(
     for got, one, other in zip(mean.get_weights(), first, second, strict=True):
         np.testing.assert_allclose(got, 0.25 * one + 0.75 * other, rtol=1e-5, atol=1e-6)
 
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "-y replaces it" in one_line(capsys)
-    assert main([*arguments, "-y", "--shares", "1:2:3"]) == 1
+    assert main([*arguments, "-y", "--shares", "1e308:1e308"]) == 0  # their sum overflows
+    mean.load_weights(out)
+    assert any(np.abs(weight).max() > 0.01 for weight in mean.get_weights())
+    assert main([*arguments, "-y", "--shares", "1:2:3"]) == 2
     assert "expected 2 shares above 0" in one_line(capsys)
-    assert main([*arguments, "-y", "--shares", "1:-2"]) == 1
+    assert main([*arguments, "-y", "--shares", "1:-2"]) == 2
     assert "expected 2 shares above 0" in one_line(capsys)
-    assert main(["average", names[0], "--out", str(out), "-y", "--network", "fast-scnn"]) == 1
+    assert main(["average", names[0], "--out", str(out), "-y", "--network", "fast-scnn"]) == 2
     assert "at least two files" in one_line(capsys)
-    assert main([*arguments[:4], str(tmp_path / "mean.onnx"), "--network", "fast-scnn"]) == 1
+    assert main([*arguments[:4], str(tmp_path / "mean.onnx"), "--network", "fast-scnn"]) == 2
     assert ".weights.h5" in one_line(capsys)
     assert main(["average", *names, "--out", str(out), "-y"]) == 1
     assert "does not fit espnet-lite" in one_line(capsys).lower()
@@ -136,7 +141,7 @@ def test_summary_counts(capsys: pytest.CaptureFixture[str]) -> None:
     (size,) = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert size["name"] == "espnet-lite"
     assert size["macs"] > 10_000_000
-    assert main(["summary", "resnet"]) == 1
+    assert main(["summary", "resnet"]) == 2
     assert "Allowed: espnet-lite" in one_line(capsys)
 
 
@@ -153,6 +158,30 @@ def test_a_reader_that_leaves_is_no_failure(extra: list[str]) -> None:
     said = process.stderr.read().decode()  # TensorFlow has its say there, too
     assert "BrokenPipe" not in said
     assert process.wait(60) == 0
+
+
+def test_a_run_whose_reader_leaves_says_that_it_is_not_done(tmp_path: Path) -> None:
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    write_cityscapes(tmp_path / "city", "train", count=1)
+    run = {
+        "network": "fast-scnn",
+        "size": 64,
+        "sources": [{"root": "city", "share": 1}],
+        "phases": [{"until": 1.0, "crop": 32, "batch": 2}],
+    }
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    typed = [sys.executable, "-m", "rtseg.tools.rt_seg_model", "train", str(tmp_path / "run.json")]
+    process = subprocess.Popen(
+        [*typed, "--data", str(tmp_path), "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read().decode().splitlines()[-1]
+    assert said.startswith("rt-seg-model: error: OUTPUT_CLOSED: ")
+    assert process.wait(60) == 1
 
 
 @pytest.mark.slow

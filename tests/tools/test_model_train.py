@@ -101,7 +101,7 @@ def test_what_is_asked_for_together_is_judged_together(data: Path) -> None:
     (data / "taught.json").write_text(json.dumps(taught))
     arguments = ["train", str(data / "taught.json"), "--data", str(data), "--steps", "1"]
     arguments += ["--out", str(data / "out"), "--without", "town"]
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert main([*arguments, "--set", "distill=0"]) == 0
 
 
@@ -117,6 +117,11 @@ def test_what_is_asked_for_together_is_judged_together(data: Path) -> None:
         (["--network", "vgg"], "vgg"),
         (["--without", "city", "--without", "town"], "no data source"),
         (["--devices", "2", "--trainer", "torch"], "--devices needs --trainer keras"),
+        (["--set", "weight_cap=0.5"], "weight_cap 0.5; allowed: 1 (no weights) or more"),
+        (
+            ["--set", 'validation={"root": "city", "share": 1, "kind": "camvid"}'],
+            "validation of kind camvid; allowed: cityscapes",
+        ),
         (["--set", "seed=-1"], "seed -1; allowed: 0 to 4294967295"),
         (["--set", 'augment={"scale": [2, 1]}'], "scale (2, 1); allowed: two numbers above 0"),
     ],
@@ -125,10 +130,36 @@ def test_what_is_wrong_is_said(
     extra: list[str], words: str, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", str(data / "run.json"), "--data", str(data), "--out", str(data / "out")]
-    assert main([*arguments, *extra]) == 1
+    assert main([*arguments, *extra]) == 2
     err = capsys.readouterr().err
     assert words in err
     assert "Traceback" not in err
+
+
+def test_what_can_be_known_is_said_before_data_are_read(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [str(data / "run.json"), "--data", str(data)]
+    out = ["--out", str(data / "out")]
+    for arguments, code, words in (
+        (["train", *run, *out, "--network", "vgg"], 2, "unknown network 'vgg'"),
+        (["train", *run, *out, "--start", "none.weights.h5"], 1, "no such weights file"),
+        (["lr-find", *run, "--out", str(data / "rates.xyz")], 2, "allowed: .png, .svg, .pdf"),
+        (["lr-find", *run, "--out", str(data / "no" / "rates.png")], 1, "no such folder"),
+        (["lr-find", *run, "--steps", "3"], 2, "at least 5 steps"),
+    ):
+        assert main(arguments) == code
+        printed = capsys.readouterr()
+        assert words in printed.err
+        assert "images" not in printed.out
+
+
+def test_a_root_moves_the_validation_set_of_its_name(data: Path) -> None:
+    (data / "moved").mkdir()
+    (data / "city").rename(data / "moved" / "city")
+    arguments = ["train", str(data / "run.json"), "--data", str(data), "--steps", "1"]
+    arguments += ["--out", str(data / "out"), "--root", f"city={data / 'moved' / 'city'}"]
+    assert main(arguments) == 0
 
 
 def test_lr_find_draws_a_plot(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtseg.realtime.errors import UsageError
+from rtseg.realtime.errors import SinkError, UsageError
 from rtseg.realtime.sinks.encode import CODECS, EncodeOptions, parse_bitrate
 from rtseg.realtime.sinks.images import ImageSink
 from rtseg.realtime.sinks.jsonl import JsonlSink
@@ -58,7 +58,6 @@ def test_forms(text, kind, sink):
         ("windw", "did you mean 'window'?"),
         ("seg.avi", "did you mean 'seg.mp4'?"),
         ("seg.png", "seg_%06d.png"),
-        ("absent/", "no directory"),
         ("tcp://user:secret@host:9/live", "no tcp outputs: "),
         ("rtsp://user:secret@:554/live", "lacks a host"),
         ("udp://user:secret@host", "lacks a port"),
@@ -156,3 +155,14 @@ def test_naming_an_output_loads_neither_av_nor_opencv():
         "assert not {'av', 'cv2'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path):
+    text = f"{tmp_path / 'recordings'}/"
+    assert parse_sink(text).kind == "directory"
+    assert not (tmp_path / "recordings").exists()
+    open_sink(text)
+    assert (tmp_path / "recordings").is_dir()
+    with pytest.raises(SinkError) as caught:
+        open_sink(f"{tmp_path / 'one' / 'two'}/")
+    assert caught.value.reason == "NOT_FOUND"
