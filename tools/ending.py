@@ -27,11 +27,20 @@ def open_closed_streams() -> None:
 def tidy_when_terminated() -> Iterator[None]:
     """Let SIGTERM end what runs inside as Ctrl-C does, so that no half file is left.
 
+    A second one ends the process at once: the first may have come where Python, in the middle of
+    an import, swallows what is raised.
+
     Raises:
         SystemExit: 143, on SIGTERM.
     """
 
+    came = False
+
     def end(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal came
+        if came:
+            os._exit(TERMINATED)
+        came = True
         raise SystemExit(TERMINATED)
 
     if threading.current_thread() is not threading.main_thread():

@@ -84,9 +84,9 @@ def test_weights_decay_at_their_own_rate(optimiser: str) -> None:
         CONFIG, encoder_rate=0.0, weight_decay=0.5, optimiser=optimiser, clip=1e-9
     )
     run = trainer(config)
-    before = {w.path: np.array(w) for w in run._model.trainable_variables}
+    before = {w.path: keras.ops.convert_to_numpy(w) for w in run._model.trainable_variables}
     run.train_step(batch(), 1.0)
-    after = {w.path: np.array(w) for w in run._live.trainable_variables}
+    after = {w.path: keras.ops.convert_to_numpy(w) for w in run._live.trainable_variables}
     assert np.array_equal(before["stem/kernel"], after["stem/kernel"])
     shrunk = before["logits/kernel"] * (1 - 0.05 * 0.5)
     moved = 0.06 if optimiser == "adamw" else 1e-6  # Adam's step is as long for any gradient
@@ -194,7 +194,7 @@ def test_a_teacher_is_learnt_from(tmp_path: Path) -> None:
 
 def test_frozen_layers_stay() -> None:
     run = trainer(dataclasses.replace(CONFIG, freeze=("stem",)))
-    before = [np.array(w) for w in run._model.get_layer("stem").get_weights()]
+    before = [keras.ops.convert_to_numpy(w) for w in run._model.get_layer("stem").get_weights()]
     other = np.array(run._model.get_layer("logits").get_weights()[0])
     for _ in range(3):
         run.train_step(batch(), 1.0)

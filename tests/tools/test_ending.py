@@ -90,6 +90,21 @@ def test_a_signal_leaves_no_half_file(number: signal.Signals, code: int, tmp_pat
     assert not list(out.parent.iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_second_signal_ends_what_swallowed_the_first() -> None:
+    code = (
+        "import os, signal\n"
+        "from rtseg.tools.ending import tidy_when_terminated\n"
+        "with tidy_when_terminated():\n"
+        "    try: os.kill(os.getpid(), signal.SIGTERM); print('not ended')\n"
+        "    except SystemExit: pass\n"
+        "    try: os.kill(os.getpid(), signal.SIGTERM); print('not ended')\n"
+        "    except SystemExit: print('raised')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (143, "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX shell")
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_standard_streams(closed: str, tmp_path: Path) -> None:
