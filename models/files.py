@@ -61,9 +61,11 @@ def save_weights(model: keras.Model, path: Path) -> None:
     size = sum(weight.nbytes for weight in model.get_weights())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # HDF5 crashes the process where the disk fills while it writes: the space is taken first.
-        with partial.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size + size // 4 + (1 << 20))
+        # HDF5 crashes the process where the disk fills while it writes, so try first whether
+        # the space is there.
+        if hasattr(os, "posix_fallocate"):
+            with partial.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size + size // 4 + (1 << 20))
         model.save_weights(partial)
         os.replace(partial, path)
     except OSError as error:

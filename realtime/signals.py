@@ -9,7 +9,9 @@ import sys
 from types import FrameType
 from typing import Protocol
 
-_SIGNAL_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+_SIGNAL_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    _SIGNAL_CODES[signal.SIGHUP] = 129
 
 
 class Stoppable(Protocol):
