@@ -35,16 +35,21 @@ DEFAULT = "espnet-lite"
 LITE0_NETWORKS = frozenset({"espnet-lite", "espnet-s0", "espnet-base-s0"})
 
 
+def check_name(name: str) -> None:
+    """Raise `ModelError` where there is no network of this name; imports nothing."""
+    if name not in NETWORKS:
+        raise ModelError(
+            f"unknown network {name!r}. Allowed: {', '.join(NETWORKS)}", reason="BAD_CONFIG"
+        )
+
+
 def builder(name: str) -> Callable[..., keras.Model]:
     """Return the function (height, width, classes) -> Keras model of a network.
 
     Raises:
         ModelError: unknown name, or Keras is not installed.
     """
-    if name not in NETWORKS:
-        raise ModelError(
-            f"unknown network {name!r}. Allowed: {', '.join(NETWORKS)}", reason="BAD_CONFIG"
-        )
+    check_name(name)
     module, function, options = NETWORKS[name]
     try:
         found = getattr(import_module(module), function)

@@ -148,7 +148,7 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
 
     from rtseg.models.config import config_from_json, read_config
     from rtseg.models.errors import ModelError
-    from rtseg.models.registry import builder
+    from rtseg.models.registry import check_name
 
     config = read_config(options.config)
     taught = [source.root for source in config.sources]
@@ -194,7 +194,7 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
             raise ModelError(f"--set {entry}: expected OPTION=JSON", reason="BAD_CONFIG")
     where = "--set" if options.changes else options.config
     asked = config_from_json(json.dumps(fields), where)
-    builder(asked.network)  # what can be known at once is said before data are read
+    check_name(asked.network)  # what can be known at once is said before data are read
     if options.start is not None and not options.start.is_file():
         raise ModelError(f"no such weights file: {options.start}", reason="NOT_FOUND")
     return asked
