@@ -70,7 +70,7 @@ def test_failures_are_one_line_and_1(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_export_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "net.onnx"
     target.write_text("mine")
-    assert main(["export", str(tmp_path / "w.weights.h5"), str(target)]) == 1
+    assert main(["export", str(tmp_path / "w.weights.h5"), str(target)]) == 2
     assert "-y replaces it" in one_line(capsys)
     assert target.read_text() == "mine"
 
@@ -209,7 +209,7 @@ def test_a_run_from_the_command_line(
     arguments += ["--data", str(tmp_path)]
     assert main(arguments) == 0, capsys.readouterr().err
     assert "step 2: mIoU" in capsys.readouterr().out
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "holds a run already" in one_line(capsys)
     other = [str(tmp_path / "other") if part == str(out) else part for part in arguments]
     assert main([*other, "--start", str(tmp_path / "none.weights.h5")]) == 1

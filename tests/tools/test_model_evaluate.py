@@ -133,7 +133,7 @@ def test_a_gallery_is_written_once(
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(folder / "index.html")
     assert len(list(folder.glob("*.png"))) == 2
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "error: BAD_CONFIG: the folder of a gallery must be empty" in capsys.readouterr().err
 
 

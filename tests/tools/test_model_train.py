@@ -63,7 +63,7 @@ def test_options_change_the_run_and_are_kept_with_it(
     assert event.value > 0
     # The same options go on; others are another run.
     assert main([*arguments, "--resume"]) == 0
-    assert main([*arguments, "--resume", "--set", "seed=4"]) == 1
+    assert main([*arguments, "--resume", "--set", "seed=4"]) == 2
 
 
 def test_the_limit_is_kept_with_the_run(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +71,7 @@ def test_the_limit_is_kept_with_the_run(data: Path, capsys: pytest.CaptureFixtur
     rest = ["--data", str(data), "--out", str(out), "--set", "network=fast-scnn"]
     arguments = ["train", str(data / "run.json"), *rest, "--steps", "1"]
     assert main([*arguments, "--limit", "2"]) == 0
-    assert main([*arguments, "--resume"]) == 1
+    assert main([*arguments, "--resume"]) == 2
     assert "another configuration" in capsys.readouterr().err
     # Its own configuration goes on with it.
     assert main(["train", str(out / "config.json"), "--resume", *rest]) == 0
@@ -88,7 +88,7 @@ def test_a_run_of_the_other_trainer_is_not_begun_anew(
     assert main([*arguments, "--trainer", "keras"]) == 0  # where a plan may have stopped early
     assert "nothing to resume" in capsys.readouterr().out
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert main([*arguments, "--trainer", "torch"]) == 1
+    assert main([*arguments, "--trainer", "torch"]) == 2
     assert "was written by the keras trainer; --trainer keras" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert main([*arguments, "--trainer", "keras"]) == 0
@@ -197,5 +197,5 @@ def test_batches_are_spread_over_devices(data: Path) -> None:
     assert "devices (2,)" in done.stdout
     assert (out / "average.weights.h5").exists()
     many = run("--out", str(data / "many"), "--devices", "3", "--set", "network=fast-scnn")
-    assert many.returncode == 1
+    assert many.returncode == 2
     assert "3 devices asked for. Allowed: 1 to 2" in many.stderr
