@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtseg.realtime.asked import switchable_views
 from rtseg.realtime.controls import KEYS, Controls
 from rtseg.realtime.view import VIEWS, ViewOptions
 
@@ -60,3 +62,18 @@ def test_any_keys_leave_a_valid_view(keys):
     for key in keys:
         assert controls.press(key) == (key in KEYS)
     assert 0 <= controls.options.alpha <= 1
+
+
+@pytest.mark.parametrize(
+    ("outputs", "wide"),
+    [
+        (["window"], True),
+        (["web:8080", "null"], True),
+        (["web:8080", "seg.mp4"], False),
+        (["null"], True),
+    ],
+)
+def test_side_by_side_is_to_be_had_where_no_picture_has_a_fixed_size(
+    outputs: list[str], wide: bool
+) -> None:
+    assert ("side-by-side" in switchable_views(ViewOptions(), outputs)) is wide

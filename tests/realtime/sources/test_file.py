@@ -212,6 +212,13 @@ def test_mirrored_matrices_are_undone_as_ffmpeg_does(
     assert white_corner(frame.video) == expected
 
 
+def test_what_only_cameras_heed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = make_video(tmp_path / "a.mp4", 3)
+    with open_source(str(path), SourceOptions(width=64, height=48)) as source:
+        assert (source.info.width, source.info.height) == (96, 64)
+    assert caplog.text.count("are asked of cameras; a file keeps its own") == 1
+
+
 def test_variable_frame_rate_is_kept(tmp_path: Path) -> None:
     stamps = [0, 40, 90, 400, 410, 900]
     path = make_video(tmp_path / "vfr.mp4", len(stamps), vfr_ms=stamps)
