@@ -93,11 +93,10 @@ def _check_network(options: argparse.Namespace) -> None:
             "--network is for .weights.h5 files; others say what they are. "
             f"Received: {options.model}"
         )
-    own = options.model.name.endswith(".weights.h5") or options.upsample == "logits"
-    if options.backend != "auto" and own:
+    if options.backend != "auto" and options.model.name.endswith(".weights.h5"):
         raise UsageError(
-            "--backend is for engine and ONNX files that are judged by their labels. "
-            f"Received: --backend {options.backend}, {options.model}, --upsample {options.upsample}"
+            "--backend is for engine and ONNX files; weights run on Keras. "
+            f"Received: --backend {options.backend}, {options.model}"
         )
 
 

@@ -45,7 +45,7 @@ def test_json_and_back() -> None:
         ({"encoder_rate": float("nan")}, "encoder_rate nan; allowed: a number"),
         ({"head_rate": 0}, "head_rate 0; allowed: above 0"),
         ({"clip": -1}, "clip -1; allowed: above 0"),
-        ({"weight_cap": 0}, "weight_cap 0; allowed: above 0"),
+        ({"weight_cap": 0}, "weight_cap 0; allowed: 1 .no weights. or more"),
         ({"minutes": "long"}, "minutes 'long'; allowed: a number or null"),
         ({"limit": 0}, "limit 0; allowed: 1 or more, or null"),
         ({"imagenet": "no"}, "imagenet 'no'; allowed: true or false"),

@@ -151,5 +151,5 @@ def test_only_our_files_can_be_cut(tmp_path: Path) -> None:
         logits_predictor(tmp_path / "none.onnx")
     assert caught.value.reason == "NOT_FOUND"
     (tmp_path / "bad.onnx").write_bytes(b"\x00\x01")
-    with pytest.raises(ModelError, match="no upsampling to cut off"):
+    with pytest.raises(ModelError, match="no ONNX file that can be read"):
         logits_predictor(tmp_path / "bad.onnx")
