@@ -50,6 +50,9 @@ class SourceConfig:
         sharp: whether its images may be blurred and compressed.
         soft: whether a teacher's probabilities are learnt on it (`TrainConfig.distill`).
         bonnet: lowest part of the frame where the teacher is not believed (the car itself).
+        unions: of ``camvid``: a class that holds several of Cityscapes' teaches that a pixel is
+            one of them, see `rtseg.models.unions`, and a teacher that names none of them is not
+            believed; else it teaches the main one of them, or nothing.
     """
 
     root: str
@@ -59,6 +62,7 @@ class SourceConfig:
     sharp: bool = True
     soft: bool = False
     bonnet: float = 0.0
+    unions: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -219,6 +223,8 @@ class TrainConfig:
         for source in (*self.sources, *((self.validation,) if self.validation else ())):
             if source.kind not in ("cityscapes", "camvid"):
                 raise refuse(f"unknown data kind {source.kind!r}", "allowed: cityscapes, camvid")
+            if source.unions and source.kind != "camvid":
+                raise refuse(f"unions of {source.kind}", "allowed: of camvid")
             if not source.share > 0:
                 raise refuse(f"share {source.share} of {source.root}", "allowed: above 0")
             if not 0 <= source.bonnet < 1:
@@ -259,6 +265,11 @@ class TrainConfig:
                 )
         if self.distill and not any(source.soft for source in self.sources):
             raise refuse(f"distill {self.distill}", "at least one source marked soft is needed")
+
+    @property
+    def has_unions(self) -> bool:
+        """Whether labels may name several classes at once."""
+        return any(source.unions for source in self.sources)
 
     def phase_at(self, progress: float) -> Phase:
         """Return the phase at ``progress`` (0 to 1)."""

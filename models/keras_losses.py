@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from rtseg.models.config import LossConfig
+from rtseg.models.unions import MEMBERS
 
 
 def labelled_loss(logits: Any, target: Any, weight: Any, config: LossConfig) -> Any:
@@ -40,6 +42,18 @@ def labelled_loss(logits: Any, target: Any, weight: Any, config: LossConfig) -> 
         if config.lovasz:
             total = total + config.lovasz * lovasz_loss(probabilities, one_hot)
     return total
+
+
+def choose_members(logits: Any, target: Any) -> Any:
+    """Put in place of each union the member that the network finds likeliest.
+
+    Args:
+        logits: float (P, C).
+        target: int (P,), trainIds and unions (`rtseg.models.unions`); any class for others.
+    """
+    allowed = ops.take(ops.convert_to_tensor(MEMBERS.astype(np.float32)), target, axis=0)
+    seen = ops.stop_gradient(ops.cast(logits, "float32"))
+    return ops.argmax(ops.where(allowed > 0, seen, -np.inf), axis=-1)
 
 
 def _hardest(each: Any, known: Any, share: float) -> Any:

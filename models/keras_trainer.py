@@ -22,7 +22,7 @@ from rtseg.models.augment import SOFT_STRIDE, boundary_pixels
 from rtseg.models.config import TrainConfig, check_frozen, is_frozen
 from rtseg.models.errors import ModelError
 from rtseg.models.files import write_whole
-from rtseg.models.keras_losses import labelled_loss, soft_loss
+from rtseg.models.keras_losses import choose_members, labelled_loss, soft_loss
 from rtseg.models.layers import Resize
 from rtseg.models.stock import Batch
 
@@ -107,7 +107,12 @@ class Trainee(keras.Model):  # type: ignore[misc]
         for head, factor in (("full", 1.0), ("auxiliary", self.config.loss.auxiliary)):
             if head in y_pred:
                 logits = keras.ops.reshape(y_pred[head], (-1, classes))
-                total += factor * labelled_loss(logits, labels, weight, self.config.loss)
+                target, pixel = labels, weight
+                if self.config.has_unions:
+                    target = choose_members(logits, labels)
+                    table = keras.ops.convert_to_tensor(self.class_weights)
+                    pixel = weight * keras.ops.take(table, target, axis=0)
+                total += factor * labelled_loss(logits, target, pixel, self.config.loss)
         if "soft" in y:
             soft = soft_loss(y_pred["logits"], y["soft"], self.class_weights)
             total += self.config.distill * soft
@@ -271,7 +276,10 @@ class KerasTrainer:
 
     def _targets(self, batch: Batch) -> dict[str, NDArray[Any]]:
         config, labels = self._config, batch.labels
+        # Which class a union counts as is known in the step only.
         weight = self._weights[labels]
+        if config.has_unions:
+            weight = (labels != VOID_ID).astype(np.float32)
         if config.loss.boundary:
             near = boundary_pixels(labels, config.loss.boundary_px)
             weight = weight * (1.0 + config.loss.boundary * near).astype(np.float32)

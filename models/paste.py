@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.models.augment import SOFT_STRIDE, U8
+from rtseg.models.unions import MEMBERS
 
 #: What goes together: a rider is not torn off what they sit on.
 GROUPS = (
@@ -53,7 +54,7 @@ def paste_things(
             for name in group
             if taken
         ]
-        mask = np.isin(its_label, chosen)
+        mask = np.any(MEMBERS[:, chosen], axis=1)[its_label]
         if not mask.any():
             continue
         image, label = image.copy(), label.copy()

@@ -25,6 +25,7 @@ from rtseg.models.augment import U8, draw_view, join_views, mix_views
 from rtseg.models.config import AugmentConfig, SourceConfig
 from rtseg.models.errors import ModelError
 from rtseg.models.paste import paste_things
+from rtseg.models.unions import COUNTED, agreement, camvid_unions_table
 
 #: Images are kept at most this large (width, height); the network sees 512 columns.
 MAX_IMAGE = (1024, 512)
@@ -39,7 +40,7 @@ MIX_STREAM, PASTE_STREAM = 1, 2
 
 @dataclass(frozen=True)
 class Item:
-    """One decoded image: a pyramid of RGB uint8 images and a label of trainIds.
+    """One decoded image: a pyramid of RGB uint8 images and a label of trainIds or unions.
 
     Attributes:
         soft: a teacher's probabilities, uint8 (C, h, w), or None.
@@ -66,7 +67,7 @@ class Stock:
         for source in self.items:
             shown = np.zeros((len(source), 256), bool)
             for row, item in enumerate(source):
-                shown[row, np.unique(item.label[::FOCUS_STEP, ::FOCUS_STEP])] = True
+                shown[row, COUNTED[np.unique(item.label[::FOCUS_STEP, ::FOCUS_STEP])]] = True
             table.append([np.flatnonzero(shown[:, c]) for c in range(len(CITYSCAPES))])
         return table
 
@@ -112,6 +113,12 @@ def soften(
         cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
         for plane in see(item.images[0])[:classes]
     ]
+    if source.unions:
+        allowed = agreement(item.label)
+        planes = [
+            plane * cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+            for plane, part in zip(planes, allowed, strict=True)
+        ]
     soft = np.round(255.0 * np.stack(planes)).astype(np.uint8)
     soft[:, round(soft.shape[1] * (1.0 - source.bonnet)) :] = 0
     return replace(item, soft=soft)
@@ -121,7 +128,8 @@ def load_item(sample: Sample, source: SourceConfig) -> Item:
     """Decode one sample; large images also at half size, for views that shrink them."""
     image = _fit(read_image(sample.image), MAX_IMAGE, cv2.INTER_AREA)
     if source.kind == "camvid":
-        label = to_cityscapes_table()[read_camvid_label(sample)]
+        table = camvid_unions_table() if source.unions else to_cityscapes_table()
+        label = table[read_camvid_label(sample)]
     else:
         label = _fit(read_label(sample), MAX_LABEL, cv2.INTER_NEAREST)
     if label.shape[1] < COARSE_WIDTH and source.kind == "cityscapes":
@@ -181,7 +189,7 @@ def load_stock(
             loaded = tuple(soften(item, teacher, source) for item in loaded)
         counts = np.zeros(256)
         for item in loaded:
-            part = np.bincount(item.label[::4, ::4].ravel(), minlength=256)
+            part = np.bincount(COUNTED[item.label[::4, ::4]].ravel(), minlength=256)
             counts += part / max(part.sum(), 1)
         frequencies += share * counts[: len(CITYSCAPES)] / len(loaded)
         items.append(loaded)
@@ -206,7 +214,7 @@ def class_weights(frequencies: NDArray[np.float64], *, cap: float = 4.0) -> NDAr
 
 def find_focus(item: Item, wanted: int, rng: np.random.Generator) -> tuple[float, float] | None:
     """Draw a pixel of class ``wanted``: (x, y) in parts of the frame, None without any."""
-    rows, columns = np.nonzero(item.label[::FOCUS_STEP, ::FOCUS_STEP] == wanted)
+    rows, columns = np.nonzero(COUNTED[item.label[::FOCUS_STEP, ::FOCUS_STEP]] == wanted)
     if not len(rows):
         return None
     chosen = int(rng.integers(len(rows)))
@@ -278,7 +286,7 @@ class Batch:
 
     Attributes:
         images: RGB uint8 (N, crop, crop, 3).
-        labels: trainIds uint8 (N, crop, crop).
+        labels: trainIds and unions (`rtseg.models.unions`), uint8 (N, crop, crop).
         next_sample: number of the first view of the next batch.
         soft: a teacher's probabilities, uint8 (N, C, crop / 4, crop / 4), all 0 for a view
             without; None for a batch without.

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from rtseg.engines.labels import VOID_ID
 from rtseg.models.config import LossConfig
+from rtseg.models.unions import FIRST_UNION, MEMBERS
 
 
 def shift_logits(logits: torch.Tensor, dy: float, dx: float) -> torch.Tensor:
@@ -46,7 +47,7 @@ def phase_loss(
 
     Args:
         logits: float (N, C, h, w).
-        labels: int64 (N, h * stride, w * stride), 255 ignored.
+        labels: int64 (N, h * stride, w * stride), trainIds and unions, 255 ignored.
         phase: which pixel of each cell.
         weights: float (C,).
         config: what beside cross-entropy; None for that alone.
@@ -76,13 +77,14 @@ def labelled_loss(
 
     Args:
         logits: float (N, C, h, w).
-        target: int64 (N, h, w), 255 ignored.
+        target: int64 (N, h, w), trainIds and unions, 255 ignored.
         weights: float (C,).
         config: see `LossConfig`.
         emphasis: float (N, h, w), factor on each pixel.
     """
     if not (target != VOID_ID).any():
         return logits.sum() * 0.0  # nothing to learn from these labels, and no division by zero
+    target = choose_members(logits, target)
     if emphasis is None and config.hardest >= 1.0:
         total = F.cross_entropy(logits, target, weights, ignore_index=VOID_ID)
     else:
@@ -96,6 +98,23 @@ def labelled_loss(
         if config.lovasz:
             total = total + config.lovasz * lovasz_loss(flat, truth)
     return total
+
+
+def choose_members(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Put in place of each union the member that the network finds likeliest.
+
+    Args:
+        logits: float (N, C, h, w).
+        target: int64 (N, h, w), trainIds, unions (`rtseg.models.unions`) and 255.
+    """
+    union = (target >= FIRST_UNION) & (target != VOID_ID)
+    if not union.any():
+        return target
+    allowed = torch.from_numpy(MEMBERS).to(target.device)[target[union]]
+    seen = logits.detach().movedim(1, -1)[union].float()
+    target = target.clone()
+    target[union] = seen.masked_fill(~allowed, -torch.inf).argmax(1)
+    return target
 
 
 def _pixelwise(

@@ -11,6 +11,7 @@ import copy
 import ctypes
 import io
 import math
+import random
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -74,6 +75,28 @@ def computes_bfloat16_fast(device: torch.device, twin: TorchTwin, side: int, bat
     return seconds[True] < seconds[False]
 
 
+class DecoupledSGD(torch.optim.SGD):  # type: ignore[misc]
+    """SGD that shrinks the weights beside the gradient step, as AdamW and Keras' SGD do.
+
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
+    """
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def step(self, closure: Any = None) -> Any:
+        """Shrink the weights that have a gradient, then take the step without decay."""
+        decays = [group["weight_decay"] for group in self.param_groups]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            group["weight_decay"] = 0.0
+        try:
+            return super().step(closure)
+        finally:
+            for group, decay in zip(self.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
+
+
 class TorchTrainer:
     """Holds the weights of a run while it trains on torch.
 
@@ -97,10 +120,9 @@ class TorchTrainer:
         *,
         device: str | None = None,
     ) -> None:
-        import keras
-
         keep_freed_memory()
-        keras.utils.set_random_seed(config.seed)
+        # What Keras' initialisers draw their seeds from; its own function imports TensorFlow.
+        random.seed(config.seed)
         torch.manual_seed(config.seed)
         usable = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(usable if device is None else device)
@@ -146,7 +168,7 @@ class TorchTrainer:
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         if self._config.optimiser == "sgd":
-            return torch.optim.SGD(self._groups(), lr=0.0, momentum=0.9, nesterov=True)
+            return DecoupledSGD(self._groups(), lr=0.0, momentum=0.9, nesterov=True)
         return torch.optim.AdamW(self._groups(), fused=True)
 
     def _groups(self) -> list[dict[str, Any]]:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,43 @@ def test_a_seed_makes_a_run() -> None:
 
     assert all(torch.equal(a, b) for a, b in zip(start(one), start(same), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(start(one), start(other), strict=True))
+
+
+def test_sgd_decays_beside_the_step_as_keras_does() -> None:
+    import keras
+
+    from rtseg.models.torch_trainer import DecoupledSGD
+
+    start, rates = np.array([[4.0, -2.0]], np.float32), {"momentum": 0.9, "nesterov": True}
+    mine = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    optimiser = DecoupledSGD([mine], lr=0.1, weight_decay=0.5, **rates)
+    theirs = keras.Variable(start)
+    reference = keras.optimizers.SGD(0.1, weight_decay=0.5, **rates)
+    for gradient in ([[1.0, 2.0]], [[-1.0, 0.5]], [[0.0, 3.0]]):
+        mine.grad = torch.tensor(gradient)
+        optimiser.step()
+        reference.apply([keras.ops.convert_to_tensor(gradient)], [theirs])
+        assert mine.detach().numpy() == pytest.approx(np.asarray(theirs), rel=1e-5)
+    assert optimiser.param_groups[0]["weight_decay"] == 0.5
+
+
+def test_training_on_torch_leaves_tensorflow_alone() -> None:
+    code = """
+import sys
+import numpy as np
+from rtseg.models.config import Phase, SourceConfig, TrainConfig
+from rtseg.models.registry import build
+from rtseg.models.torch_trainer import TorchTrainer
+config = TrainConfig("fast-scnn", (SourceConfig("none", 1),), size=64,
+                     phases=(Phase(1.0, 64, 2),), imagenet=False)
+TorchTrainer(lambda h, w: build(config.network, h, w), config, np.ones(19, np.float32))
+print("tensorflow" in sys.modules)
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split() == ["False"], done.stderr
 
 
 @pytest.mark.parametrize("fast", [True, False])
