@@ -1,4 +1,4 @@
-"""``rt-seg-model train`` and ``rt-seg-model lr-find``."""
+"""``rt-seg-model train``, ``lr-find`` and ``unweight``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtseg.tools.argument_types import count
+from rtseg.tools.argument_types import count, share
 
 if TYPE_CHECKING:
     import keras
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def add_train_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
-    """Add ``train`` and ``lr-find`` to the commands of ``rt-seg-model``."""
-    run = argparse.ArgumentParser(add_help=False)
-    run.add_argument("config", help="a JSON file, or the name of one that ships: espnet-lite")
-    run.add_argument("--data", type=Path, default=Path("data"), metavar="ROOT", help="data root")
-    run.add_argument(
+    """Add ``train``, ``lr-find`` and ``unweight`` to the commands of ``rt-seg-model``."""
+    taught = argparse.ArgumentParser(add_help=False)
+    taught.add_argument("config", help="a JSON file, or the name of one that ships: espnet-lite")
+    taught.add_argument("--data", type=Path, default=Path("data"), metavar="ROOT", help="data root")
+    taught.add_argument(
         "--root", action="append", default=[], metavar="NAME=DIR", help="where one data set lies"
     )
-    run.add_argument(
+    taught.add_argument(
         "--without", action="append", default=[], metavar="NAME", help="leave a data set out"
     )
-    run.add_argument("--network", help="another network than the configuration's")
-    run.add_argument(
+    taught.add_argument("--network", help="another network than the configuration's")
+    taught.add_argument(
         "--set",
         action="append",
         default=[],
@@ -39,11 +39,13 @@ def add_train_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="another value of an option of the configuration: --set seed=3 "
         """--set 'loss={"dice": 0.5}'""",
     )
+    taught.add_argument("--limit", type=count, metavar="N", help="N images a data set (a probe)")
+
+    run = argparse.ArgumentParser(add_help=False, parents=[taught])
     run.add_argument("--start", type=Path, metavar="FILE", help="begin with these .weights.h5")
     run.add_argument(
         "--teacher", type=Path, metavar="FILE", help="an ONNX network that the run learns from"
     )
-    run.add_argument("--limit", type=count, metavar="N", help="N images a data set (a probe)")
     run.add_argument(
         "--trainer",
         choices=("auto", "torch", "keras"),
@@ -82,6 +84,22 @@ def add_train_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     find.add_argument("--steps", type=count, default=80, help="(%(default)s)")
     find.add_argument("--low", type=float, default=0.01, help="first factor (%(default)s)")
     find.add_argument("--high", type=float, default=30.0, help="last factor (%(default)s)")
+
+    back = commands.add_parser(
+        "unweight",
+        parents=[shared, taught],
+        help="take a run's class weights back out of its trained weights",
+    )
+    back.add_argument("weights", type=Path, help="a .weights.h5 file")
+    back.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .weights.h5")
+    back.add_argument(
+        "--strength",
+        type=share,
+        default=0.5,
+        metavar="S",
+        help="0 changes nothing, 1 takes them back wholly (%(default)s)",
+    )
+    back.add_argument("-y", "--overwrite", action="store_true", help="replace an existing file")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -142,6 +160,29 @@ def find_rate(options: argparse.Namespace) -> None:
     )
 
 
+def take_back_weights(options: argparse.Namespace) -> None:
+    """Run ``rt-seg-model unweight``."""
+    from rtseg.engines.labels import CITYSCAPES
+    from rtseg.models.errors import ModelError
+    from rtseg.models.files import check_weights_name, save_weights
+    from rtseg.models.registry import build, load_weights
+    from rtseg.models.stock import class_weights, load_stock
+    from rtseg.models.unweight import unweight
+
+    if options.out.exists() and not options.overwrite:
+        raise ModelError(f"{options.out} exists; -y replaces it", reason="BAD_CONFIG")
+    check_weights_name(options.out)
+    config = _config(options, {"validation": None, "distill": 0.0})
+    model = build(config.network)
+    load_weights(model, str(options.weights))
+    stock = load_stock(config.sources, options.data, limit=config.limit)
+    weights = class_weights(stock.frequencies, cap=config.weight_cap)
+    unweight(model, weights, options.strength)
+    save_weights(model, options.out)
+    listed = ", ".join(f"{n} {w:.2f}" for n, w in zip(CITYSCAPES.names, weights, strict=True))
+    print(f"{options.out}: class weights ({listed}) taken back by {options.strength:g}")
+
+
 def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig:
     """Read the configuration and apply what was asked for on the command line."""
     import dataclasses
@@ -195,8 +236,9 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
     where = "--set" if options.changes else options.config
     asked = config_from_json(json.dumps(fields), where)
     check_name(asked.network)  # what can be known at once is said before data are read
-    if options.start is not None and not options.start.is_file():
-        raise ModelError(f"no such weights file: {options.start}", reason="NOT_FOUND")
+    start = getattr(options, "start", None)
+    if start is not None and not start.is_file():
+        raise ModelError(f"no such weights file: {start}", reason="NOT_FOUND")
     return asked
 
 

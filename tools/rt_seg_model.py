@@ -14,7 +14,7 @@ from rtseg.realtime.parser import Parser, parse_command
 from rtseg.tools.argument_types import share, size
 from rtseg.tools.ending import open_closed_streams, say_failure
 from rtseg.tools.model_judge import add_commands, consistency, evaluate
-from rtseg.tools.model_train import add_train_commands, find_rate, train
+from rtseg.tools.model_train import add_train_commands, find_rate, take_back_weights, train
 
 PROGRAM = "rt-seg-model"
 INTERRUPTED = 130
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "consistency": consistency,
         "average": _average,
+        "unweight": take_back_weights,
         "export": _export,
         "summary": _summary,
         "pseudo-label": _pseudo_label,

@@ -15,7 +15,15 @@ from tests.models.scenes import write_cityscapes
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("train", "evaluate", "average", "export", "summary", "pseudo-label"):
+    for command in (
+        "train",
+        "unweight",
+        "evaluate",
+        "average",
+        "export",
+        "summary",
+        "pseudo-label",
+    ):
         assert command in out
 
 
