@@ -165,24 +165,26 @@ def converted(frame: av.VideoFrame, tags: ColourTags, size: tuple[int, int]) -> 
     """Return a frame with another size, colour matrix and range; itself where all are so.
 
     Args:
-        frame: any picture.
-        tags: what its YUV numbers are to mean; RGB pictures keep their numbers.
+        frame: any picture. RGB pictures become YUV 4:2:0: swscale reads kinds of them
+            (palettes, floats) that it cannot write.
+        tags: what its YUV numbers are to mean.
         size: ``(width, height)`` in pixels.
     """
     own = colour_tags(frame)
-    same_colours = _is_rgb(frame) or (own.matrix, own.full_range) == (tags.matrix, tags.full_range)
+    same_colours = (own.matrix, own.full_range) == (tags.matrix, tags.full_range)
     if same_colours and size == (frame.width, frame.height):
         return frame
     if _is_rgb(frame):
-        return frame.reformat(width=size[0], height=size[1])
-    new = frame.reformat(
-        width=size[0],
-        height=size[1],
-        format=frame.format.name.replace("yuvj", "yuv"),
-        src_colorspace=sws_matrix(own),
-        dst_colorspace=sws_matrix(tags),
-        src_color_range=FULL if own.full_range else LIMITED,
-        dst_color_range=FULL if tags.full_range else LIMITED,
-    )
+        new = as_420(frame, tags, size)
+    else:
+        new = frame.reformat(
+            width=size[0],
+            height=size[1],
+            format=frame.format.name.replace("yuvj", "yuv"),
+            src_colorspace=sws_matrix(own),
+            dst_colorspace=sws_matrix(tags),
+            src_color_range=FULL if own.full_range else LIMITED,
+            dst_color_range=FULL if tags.full_range else LIMITED,
+        )
     tags.write_to(new)
     return new

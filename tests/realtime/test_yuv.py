@@ -14,6 +14,7 @@ from rtseg.realtime.yuv import (
     ColourTags,
     colour_tags,
     converted,
+    planes_420,
     sws_matrix,
 )
 
@@ -59,12 +60,29 @@ def test_colours_stay(name: str, full: bool, tags: ColourTags) -> None:
     frame = flat(name, full)
     new = converted(frame, tags, (32, 20))
     assert (new.width, new.height) == (32, 20)
-    if name != "rgb24":
-        found = colour_tags(new)
-        assert (found.matrix, found.full_range) == (tags.matrix, tags.full_range)
+    found = colour_tags(new)
+    assert (found.matrix, found.full_range) == (tags.matrix, tags.full_range)
     assert np.abs(to_rgb(new)[10, 16].astype(int) - COLOUR).max() <= 4
 
 
 def test_a_frame_that_is_so_already_is_not_copied() -> None:
     frame = flat("yuv420p", False)
     assert converted(frame, colour_tags(frame), (64, 48)) is frame
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_rgb_gets_the_range_of_the_first_frame(full: bool) -> None:
+    rgb = np.zeros((48, 64, 3), np.uint8)
+    rgb[:, 32:] = 255
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+    new = converted(frame, ColourTags(BT709, full), (64, 48))
+    luma = planes_420(new)[0]
+    assert (int(luma[20, 4]), int(luma[20, 60])) == ((0, 255) if full else (16, 235))
+    assert (int(new.colorspace), int(new.color_range)) == (BT709, FULL if full else LIMITED)
+
+
+@pytest.mark.parametrize("name", ["pal8", "rgbf32le", "gbrpf32le", "rgba64le", "rgb8"])
+def test_any_rgb_is_scaled(name: str) -> None:
+    frame = av.VideoFrame(64, 48, name)
+    new = converted(frame, TARGETS[0], (32, 20))
+    assert (new.width, new.height, new.format.name) == (32, 20, "yuv420p")
