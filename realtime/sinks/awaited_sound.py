@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from rtseg.realtime.sinks.adts import carries_adts, config_of, is_adts
+from rtseg.realtime.sinks.failure import coding_errors
 from rtseg.realtime.sources.templates import open_template, write_template
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class AwaitedSound:
         template = cast("AudioStream", self._templates[index])
         try:
             described = open_template(write_template(template, config_of(data)))
-        except (OSError, ValueError):  # av.error.FFmpegError is one of these: no such sound
+        except coding_errors():  # no such sound
             return False
         self._templates[index] = described.streams.audio[0]
         return True

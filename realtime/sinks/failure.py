@@ -21,6 +21,13 @@ _REASONS: dict[int, tuple[str, str]] = {
 }
 
 
+def coding_errors() -> tuple[type[Exception], ...]:
+    """Return what PyAV raises: many of FFmpeg's errors are neither OSError nor ValueError."""
+    import av
+
+    return av.error.FFmpegError, OSError, ValueError
+
+
 def sink_error(error: BaseException, what: str) -> SinkError:
     """Return the failure of the output ``what`` as one line with its reason word."""
     number = getattr(error, "errno", None)

@@ -13,7 +13,7 @@ from rtseg.engines.labels import VOID_ID, ClassTable
 from rtseg.realtime.errors import RealtimeError, SinkError, UsageError
 from rtseg.realtime.frame import U8, Rendered
 from rtseg.realtime.nearest import scale_nearest
-from rtseg.realtime.sinks.failure import sink_error
+from rtseg.realtime.sinks.failure import coding_errors, sink_error
 from rtseg.realtime.sinks.images import encode_image, refuse_matches
 from rtseg.realtime.sinks.outfile import OutputFile, refuse_input, write_whole
 from rtseg.realtime.sinks.sink import Sink, SinkContext
@@ -186,7 +186,7 @@ class LabelVideoSink(Sink):
         frame.pts, frame.time_base = self._last_pts, self._time_base
         try:
             self._mux(self._stream.encode(frame))
-        except (OSError, ValueError) as error:
+        except coding_errors() as error:
             raise self._failed(error) from error
 
     def close(self) -> None:
@@ -199,14 +199,14 @@ class LabelVideoSink(Sink):
                 self._mux(stream.encode(None))
                 container.close()
                 file.mark()
-        except (OSError, ValueError) as error:
+        except coding_errors() as error:
             raise self._failed(error) from error
         finally:
             self._container = self._stream = self._table = None
             file.abandon()
             try:
                 container.close()
-            except (OSError, ValueError) as error:
+            except coding_errors() as error:
                 _log.debug("%s: %s", self.name, error)
 
     def _mux(self, packets: Iterable[av.Packet[Any]]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rtseg.realtime.errors import SinkError, UsageError
 from rtseg.realtime.frame import Rendered
 from rtseg.realtime.sinks.encode import EncodeOptions
+from rtseg.realtime.sinks.failure import coding_errors
 from rtseg.realtime.sinks.live_encoder import LiveEncoder
 from rtseg.realtime.sinks.network import NetworkAddress
 from rtseg.realtime.sinks.relay import Target
@@ -329,7 +330,7 @@ class NetworkSink(Sink):
         assert item.picture is not None
         try:
             return encoder.encode(item.picture, item.frame.pts * item.frame.time_base - begin_s)
-        except (OSError, ValueError) as error:  # av.error.FFmpegError is one of these
+        except coding_errors() as error:
             raise SinkError(
                 f"{self.name}: cannot encode as {self._options.codec}", reason="CODEC_UNSUPPORTED"
             ) from error

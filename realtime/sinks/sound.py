@@ -17,6 +17,7 @@ from rtseg.realtime.sinks.adts import (
     likely_config,
     without_adts,
 )
+from rtseg.realtime.sinks.failure import coding_errors
 from rtseg.realtime.sinks.network import NetworkAddress
 from rtseg.realtime.sources.templates import read_template, write_template
 
@@ -193,7 +194,7 @@ def open_feed(streams: Iterable[av.stream.Stream], address: NetworkAddress) -> S
     if why is None:
         try:
             return SoundFeed(template)
-        except (OSError, ValueError) as error:  # av.error.FFmpegError is one of these
+        except coding_errors() as error:
             why = f"{codec} cannot be copied ({error})"
     _log.warning("%s: the sound is left out: %s", address.shown, why)
     return None

@@ -14,7 +14,7 @@ from rtseg.realtime.errors import RealtimeError, SinkError
 from rtseg.realtime.frame import Frame, Rendered
 from rtseg.realtime.sinks.awaited_sound import LIVE_OPTIONS, AwaitedSound
 from rtseg.realtime.sinks.encode import EncodeOptions
-from rtseg.realtime.sinks.failure import sink_error
+from rtseg.realtime.sinks.failure import coding_errors, sink_error
 from rtseg.realtime.sinks.outfile import OutputFile, refuse_input
 from rtseg.realtime.sinks.sink import Sink, SinkContext
 
@@ -196,7 +196,7 @@ class VideoFileSink(Sink):
             self._held += passthrough.copy(item.frame.packets, self.origin_s)
             self._mux(container, packets)
             self._mux(container, self._due())
-        except (OSError, ValueError) as error:  # av.error.FFmpegError is an OSError or a ValueError
+        except coding_errors() as error:
             raise self._failed(error) from error
 
     def write_packets(self, packets: tuple[Packet, ...]) -> None:
@@ -211,7 +211,7 @@ class VideoFileSink(Sink):
                 packets = ()
             held, self._held = self._held, []
             self._mux(container, held + passthrough.copy(packets, self.origin_s))
-        except (OSError, ValueError) as error:
+        except coding_errors() as error:
             raise self._failed(error) from error
 
     def close(self) -> None:
@@ -229,7 +229,7 @@ class VideoFileSink(Sink):
             self._mux(container, passthrough.flush())
             container.close()
             file.mark()
-        except (OSError, ValueError) as error:
+        except coding_errors() as error:
             raise self._failed(error) from error
         finally:
             self._give_up()
@@ -354,7 +354,7 @@ class VideoFileSink(Sink):
         if container is not None:
             try:
                 container.close()  # writes nothing: the file is closed
-            except (OSError, ValueError) as error:
+            except coding_errors() as error:
                 _log.debug("%s: %s", self.name, error)
 
 

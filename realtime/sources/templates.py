@@ -86,9 +86,11 @@ def detached(stream: av.AudioStream) -> av.AudioStream | None:
 
     Its index is 0. None where its codec cannot be described.
     """
+    import av
+
     try:
         return open_template(write_template(stream)).streams.audio[0]
-    except (OSError, ValueError):
+    except (av.error.FFmpegError, OSError, ValueError):
         return None
 
 

@@ -109,3 +109,13 @@ def read(path: Path) -> Read:
                         int(frame.color_trc), int(frame.color_primaries),
                     )  # fmt: skip
     return result
+
+
+class BrokenStream:
+    """An output's stream whose encoder fails with an error of FFmpeg's own kind."""
+
+    def __init__(self, stream: av.VideoStream) -> None:
+        self.codec_context = stream.codec_context
+
+    def encode(self, frame: object, *_: object) -> list[av.Packet]:
+        raise av.error.ExternalError(-542398533, "Generic error in an external library")

@@ -14,7 +14,7 @@ from rtseg.engines.spec import EngineSpec
 from rtseg.realtime.errors import SinkError, UsageError
 from rtseg.realtime.nearest import scale_nearest
 from rtseg.realtime.sinks.labels import LabelSink, LabelVideoSink, label_table
-from tests.realtime.sinks.parts import TICKS, TIME_BASE, context, labels_of, rendered
+from tests.realtime.sinks.parts import TICKS, TIME_BASE, BrokenStream, context, labels_of, rendered
 
 ODD = (95, 63)
 
@@ -116,3 +116,14 @@ def test_the_video_is_bit_exact_for_the_ffmpeg_command(tmp_path):
     table = label_table(CITYSCAPES, "cityscapes")
     wanted = [table[scale_nearest(labels_of(index), 64, 96)] for index in range(2)]
     assert raw == b"".join(ids.tobytes() for ids in wanted)
+
+
+def test_errors_of_ffmpegs_own_kind(tmp_path):
+    sink = LabelVideoSink(tmp_path / "a.mkv")
+    sink.open(context())
+    sink._stream = BrokenStream(sink._stream)
+    with pytest.raises(SinkError, match="external library"):
+        sink.write(next(rendered(1)))
+    with pytest.raises(SinkError, match="external library"):
+        sink.close()
+    assert list(tmp_path.iterdir()) == []

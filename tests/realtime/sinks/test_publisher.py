@@ -312,6 +312,16 @@ def test_what_the_sink_refuses():
     sink.close()
 
 
+def test_an_encoder_that_fails_in_its_own_way():
+    class Broken:
+        def encode(self, *_):
+            raise av.error.PatchWelcomeError(-1163346256, "Not yet implemented")
+
+    (item,) = rendered(1, SIZE)
+    with pytest.raises(SinkError, match="cannot encode as h264"):
+        to("udp://127.0.0.1:9")._encoded(Broken(), item, Fraction(0))
+
+
 # -- what is encoded ---------------------------------------------------------------------
 
 

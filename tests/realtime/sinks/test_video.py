@@ -22,7 +22,15 @@ from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.video import VideoFileSink
 from tests.data import shared_data
 from tests.media import frame_number, make_video, picture
-from tests.realtime.sinks.parts import TICKS, TIME_BASE, context, read, rendered, write_frames
+from tests.realtime.sinks.parts import (
+    TICKS,
+    TIME_BASE,
+    BrokenStream,
+    context,
+    read,
+    rendered,
+    write_frames,
+)
 
 SUFFIXES = [".mp4", ".mov", ".mkv"]
 
@@ -383,6 +391,20 @@ def test_what_the_encoder_refuses(tmp_path):
     assert caught.value.reason == "CODEC_UNSUPPORTED"
     assert "h264" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("written", [0, 3])
+def test_errors_of_the_encoders_own_library(tmp_path, written):
+    sink = VideoFileSink(tmp_path / "a.mp4", EncodeOptions(preset="ultrafast"))
+    sink.open(context())
+    write_frames(sink, written)
+    sink._stream = BrokenStream(sink._stream)
+    (item,) = rendered(1)
+    fails = sink.close if written else lambda: sink.write(item)
+    with pytest.raises(SinkError, match="external library"):
+        fails()
+    sink.close()
+    assert written or list(tmp_path.iterdir()) == []
 
 
 WRITER = """
