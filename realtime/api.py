@@ -20,6 +20,7 @@ from rtseg.realtime.sinks.sink import Sink, SinkContext
 from rtseg.realtime.slot import Closed, Slot
 from rtseg.realtime.throttle import FlowOptions
 from rtseg.realtime.view import ViewOptions
+from rtseg.realtime.yuv import as_rgb
 
 if TYPE_CHECKING:
     import av
@@ -61,12 +62,12 @@ class Result:
     @cached_property
     def image(self) -> U8:
         """The frame, uint8, H×W×3, RGB."""
-        return _rgb(self._frame.video)
+        return as_rgb(self._frame.video)
 
     @cached_property
     def overlay(self) -> U8:
         """The frame with the classes' colours over it, uint8, H×W×3, RGB (even size)."""
-        return _rgb(self._renderer.render(self._frame, self.raw_labels))
+        return as_rgb(self._renderer.render(self._frame, self.raw_labels))
 
 
 class Segmenter:
@@ -255,10 +256,6 @@ class Segmenter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _rgb(video: av.VideoFrame) -> U8:
-    return video.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
 
 
 class _Running:

@@ -66,12 +66,13 @@ def colour_tags(frame: av.VideoFrame) -> ColourTags:
     """Return how the colours of a frame's YUV 4:2:0 version are to be understood.
 
     A frame that names no matrix gets the one that players assume: BT.709 from 1280 columns
-    or 577 rows on, BT.601 below. A range that is not named is limited, except in the
-    ``yuvj`` formats; what is made of RGB is limited.
+    or 577 rows on, BT.601 below; a picture that was turned counts as it lay. A range that is
+    not named is limited, except in the ``yuvj`` formats; what is made of RGB is limited.
     """
     matrix = int(frame.colorspace)
     if matrix not in _WEIGHTS:
-        matrix = BT709 if frame.width >= 1280 or frame.height > 576 else SMPTE170M
+        short, long = sorted((frame.width, frame.height))
+        matrix = BT709 if long >= 1280 or short > 576 else SMPTE170M
     full = not _is_rgb(frame) and _is_full_range(frame)
     return ColourTags(matrix, full, int(frame.color_trc), int(frame.color_primaries))
 
@@ -159,6 +160,20 @@ def as_420(frame: av.VideoFrame, tags: ColourTags, size: tuple[int, int]) -> av.
         src_color_range=FULL if rgb else number,
         dst_color_range=number,
     )
+
+
+def as_rgb(frame: av.VideoFrame, layout: str = "rgb24") -> U8:
+    """Return a frame as H×W×3 uint8, ``rgb24`` or ``bgr24``, in its own matrix and range."""
+    if _is_rgb(frame):
+        return frame.to_ndarray(format=layout).astype(np.uint8, copy=False)
+    tags = colour_tags(frame)
+    array = frame.to_ndarray(
+        format=layout,
+        src_colorspace=sws_matrix(tags),
+        src_color_range=FULL if tags.full_range else LIMITED,
+        dst_color_range=FULL,
+    )
+    return array.astype(np.uint8, copy=False)
 
 
 def converted(frame: av.VideoFrame, tags: ColourTags, size: tuple[int, int]) -> av.VideoFrame:

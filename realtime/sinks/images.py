@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from rtseg.realtime.errors import SinkError, UsageError
 from rtseg.realtime.frame import U8, Rendered
 from rtseg.realtime.sinks.outfile import write_whole
 from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.yuv import as_rgb
 
 if TYPE_CHECKING:
     import av
@@ -40,16 +39,7 @@ def _shape(starred: str) -> re.Pattern[str]:
 
 def to_bgr(picture: av.VideoFrame) -> U8:
     """Convert a picture to H×W×3 uint8, blue first, in its own matrix and range."""
-    from rtseg.realtime.yuv import FULL, LIMITED, colour_tags, sws_matrix
-
-    tags = colour_tags(picture)
-    bgr = picture.to_ndarray(
-        format="bgr24",
-        src_colorspace=sws_matrix(tags),
-        src_color_range=FULL if tags.full_range else LIMITED,
-        dst_color_range=FULL,
-    )
-    return np.asarray(bgr, np.uint8)
+    return as_rgb(picture, "bgr24")
 
 
 def encode_image(array: U8, suffix: str) -> bytes:

@@ -62,6 +62,14 @@ def test_an_array_and_its_overlay_side_by_side() -> None:
         assert np.array_equal(picture, np.hstack([image, over.overlay(image)]))
 
 
+def test_image_and_overlay_have_the_same_colours(tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "hd.mkv", frames=1, size=(1280, 64))
+    with Segmenter(view=ViewOptions(view="input", hud=False)) as segment:
+        (result,) = segment.stream(clip)
+    apart = np.abs(result.image.astype(int) - result.overlay)
+    assert apart.mean() < 1
+
+
 def test_leaving_early_ends_the_loop(clip: Path) -> None:
     profiler = Profiler()
     with Segmenter() as segment:

@@ -11,7 +11,9 @@ from rtseg.realtime.yuv import (
     FULL,
     LIMITED,
     SMPTE170M,
+    UNSPECIFIED,
     ColourTags,
+    as_rgb,
     colour_tags,
     converted,
     planes_420,
@@ -86,3 +88,30 @@ def test_any_rgb_is_scaled(name: str) -> None:
     frame = av.VideoFrame(64, 48, name)
     new = converted(frame, TARGETS[0], (32, 20))
     assert (new.width, new.height, new.format.name) == (32, 20, "yuv420p")
+
+
+@pytest.mark.parametrize("layout", ["rgb24", "bgr24"])
+@pytest.mark.parametrize("full", [True, False])
+def test_a_frame_without_a_matrix_is_shown_as_it_was_meant(full: bool, layout: str) -> None:
+    rgb = np.full((48, 1280, 3), COLOUR, np.uint8)
+    made = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
+        format="yuv420p", dst_colorspace=1, dst_color_range=FULL if full else LIMITED
+    )
+    made.colorspace, made.color_range = UNSPECIFIED, FULL if full else LIMITED
+    shown = as_rgb(made, layout)[20, 40].astype(int)
+    assert np.abs(shown - (COLOUR if layout == "rgb24" else COLOUR[::-1])).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("size", "matrix"),
+    [
+        ((640, 480), SMPTE170M),
+        ((480, 640), SMPTE170M),
+        ((576, 720), SMPTE170M),
+        ((1280, 720), BT709),
+        ((720, 1280), BT709),
+        ((800, 600), BT709),
+    ],
+)
+def test_the_matrix_of_a_turned_picture(size: tuple[int, int], matrix: int) -> None:
+    assert colour_tags(av.VideoFrame(*size, "yuv420p")).matrix == matrix
