@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.observe import to_network_input
+from rtseg.engines.onnxfile import unsafe_optimizers
 from rtseg.engines.spec import EngineSpec
 
 U8 = NDArray[np.uint8]
@@ -137,7 +138,10 @@ def _session(model: Any, threads: int) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=unsafe_optimizers(model),
         )
     except Exception as error:  # the runtime has a dozen exception types and no common base
         raise _cannot_run(error) from error

@@ -21,6 +21,7 @@ from rtseg.engines.deployable import drop_unused
 from rtseg.engines.errors import EngineError
 from rtseg.engines.fingerprint import network_sha256
 from rtseg.engines.onnxfile import (
+    FreshNames,
     captured,
     constants_to_initializers,
     is_half,
@@ -244,6 +245,7 @@ def _fold_batch_norms(model: Any) -> None:
 
     graph = model.graph
     fixed = _fixed(model)
+    fresh = FreshNames(model)
     readers = consumers_of(model)
     producers = producers_of(model)
     constants = _initializers(model)
@@ -270,7 +272,7 @@ def _fold_batch_norms(model: Any) -> None:
             (1, "weight", weight * factor.reshape(-1, *[1] * (weight.ndim - 1))),
             (2, "bias", (bias - mean) * factor + beta),
         ):
-            name = f"{norm.output[0]}_folded_{label}"
+            name = fresh(f"{norm.output[0]}_folded_{label}")
             graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
             while len(conv.input) <= position:
                 conv.input.append("")

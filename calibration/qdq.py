@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.network import F32, FloatNetwork, consumers_of, producers_of
 from rtseg.calibration.thresholds import LEVELS
-from rtseg.engines.onnxfile import captured
+from rtseg.engines.onnxfile import FreshNames, captured
 
 _SMALLEST_SCALE = 1e-12
 
@@ -148,26 +148,29 @@ def insert_qdq(
     activations = tensors_to_quantise(network, convs)
     weights = {tensor.name: tensor for tensor in graph.initializer}
     new: list[Any] = []
-    constants: list[Any] = [
-        numpy_helper.from_array(np.zeros((), np.int8), "int8_zero"),
-    ]
+    fresh = FreshNames(model)
+    zero = fresh("int8_zero")
+    constants: list[Any] = [numpy_helper.from_array(np.zeros((), np.int8), zero)]
+    # The one whose readers come first must be named before them.
+    scales = {name: fresh(f"{name}_scale") for name in activations}
+    codes = {name: fresh(f"{name}_int8") for name in activations}
 
     def quantize_node(name: str) -> Any:
         scale = np.float32(max(thresholds[name] / LEVELS, _SMALLEST_SCALE))
-        constants.append(numpy_helper.from_array(np.asarray(scale), f"{name}_scale"))
+        constants.append(numpy_helper.from_array(np.asarray(scale), scales[name]))
         return helper.make_node(
             "QuantizeLinear",
-            [name, f"{name}_scale", "int8_zero"],
-            [f"{name}_int8"],
+            [name, scales[name], zero],
+            [codes[name]],
             name=f"{name}_quantize",
         )
 
     def dequantize(name: str, reader: Any, position: int) -> None:
-        output = f"{name}_for_{reader.name}_{position}"
+        output = fresh(f"{name}_for_{reader.name}_{position}")
         new.append(
             helper.make_node(
                 "DequantizeLinear",
-                [f"{name}_int8", f"{name}_scale", "int8_zero"],
+                [codes[name], scales[name], zero],
                 [output],
                 name=f"{output}_dequantize",
             )
@@ -179,7 +182,7 @@ def insert_qdq(
     for node in nodes:
         if node.op_type == "Conv" and node.name in convs:
             dequantize(node.input[0], node, 0)
-            new.append(_weight_node(node, weights, constants))
+            new.append(_weight_node(node, weights, constants, fresh))
         elif node.name in residuals and residuals[node.name][0] in convs:
             other = residuals[node.name][1]
             dequantize(other, node, list(node.input).index(other))
@@ -195,23 +198,22 @@ def insert_qdq(
     return model
 
 
-def _weight_node(conv: Any, weights: Mapping[str, Any], constants: list[Any]) -> Any:
+def _weight_node(
+    conv: Any, weights: Mapping[str, Any], constants: list[Any], fresh: FreshNames
+) -> Any:
     """Replace a convolution's weight by int8 codes and return their DequantizeLinear."""
     from onnx import helper, numpy_helper
 
     codes, scales = quantise_weight(numpy_helper.to_array(weights[conv.input[1]]))
     name = f"{conv.name}_weight"
-    constants += [
-        numpy_helper.from_array(codes, f"{name}_int8"),
-        numpy_helper.from_array(scales, f"{name}_scale"),
-        numpy_helper.from_array(np.zeros(len(scales), np.int8), f"{name}_zero"),
-    ]
-    node = helper.make_node(
+    inputs = [fresh(f"{name}_{part}") for part in ("int8", "scale", "zero")]
+    arrays = (codes, scales, np.zeros(len(scales), np.int8))
+    constants += [numpy_helper.from_array(a, n) for a, n in zip(arrays, inputs, strict=True)]
+    conv.input[1] = fresh(f"{name}_float")
+    return helper.make_node(
         "DequantizeLinear",
-        [f"{name}_int8", f"{name}_scale", f"{name}_zero"],
-        [f"{name}_float"],
+        inputs,
+        [conv.input[1]],
         name=f"{name}_dequantize",
         axis=0,
     )
-    conv.input[1] = f"{name}_float"
-    return node

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.calibration.errors import CalibrationError
-from rtseg.calibration.metrics import confusion_matrix, scores
+from rtseg.calibration.verify import count_pixels, score_pixels
 from rtseg.engines.labels import VOID_ID
 
 U8 = NDArray[np.uint8]
@@ -93,7 +93,7 @@ class ConsistencyMeter:
     """
 
     def __init__(self, classes: int) -> None:
-        self._matrix = np.zeros((classes, classes), np.int64)
+        self._matrix = np.zeros((classes, classes + 1), np.int64)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._last: tuple[U8, U8] | None = None
         self._pixels = 0
@@ -135,7 +135,7 @@ class ConsistencyMeter:
             ) from error
         expected = warp_labels(last[1], there)
         expected[~reliable(there, back)] = VOID_ID
-        self._matrix += confusion_matrix(expected, labels, len(self._matrix))
+        self._matrix += count_pixels(expected, labels, len(self._matrix))
         self._pixels += labels.size
         self._pairs += 1
 
@@ -149,7 +149,7 @@ class ConsistencyMeter:
             raise CalibrationError(
                 "consistency needs at least 2 consecutive frames", reason="BAD_INPUT"
             )
-        found = scores(self._matrix)
+        found = score_pixels(self._matrix)
         return Consistency(
             mean_iou=found.mean_iou,
             class_iou=found.class_iou,

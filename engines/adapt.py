@@ -194,6 +194,8 @@ def describe(
         source_sha256=network_sha256(path),
         licence=note.licence or "",
     )
+    if image.dtype == "uint8" and not note.says_normalisation:
+        return replace(assumed, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)
     return replace(
         assumed,
         mean=note.mean or assumed.mean,

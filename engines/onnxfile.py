@@ -88,7 +88,38 @@ def load_onnx(path: Path) -> Any:
             f"{path} is too large for a live network: {one_line(error)}",
             reason="ENGINE_UNSUPPORTED",
         ) from error
-    return _inlined(model, path)
+    model = _inlined(model, path)
+    _weights_are_constants(model)
+    return model
+
+
+def _weights_are_constants(model: Any) -> None:
+    """Take weights out of the graph's inputs, and bring those stored in less to FP32, in place.
+
+    Old files list every weight as an input with a default. Weights that are only stored as FP16
+    or BF16 have a Cast behind them.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    graph = model.graph
+    weights = {weight.name: weight for weight in graph.initializer}
+    for value in [value for value in graph.input if value.name in weights]:
+        graph.input.remove(value)
+    model.ir_version = max(model.ir_version, 4)  # the first where weights need not be inputs
+    short = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    for node in [node for node in graph.node if node.op_type == "Cast"]:
+        weight = weights.get(node.input[0])
+        if weight is None or weight.data_type not in short:
+            continue
+        if next(a.i for a in node.attribute if a.name == "to") != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(weight).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        graph.node.remove(node)
+    read = {name for node in graph.node for name in (*node.input, *captured(node))}
+    read |= {value.name for value in graph.output}
+    for weight in [w for w in graph.initializer if w.data_type in short and w.name not in read]:
+        graph.initializer.remove(weight)
 
 
 def _inlined(model: Any, path: Path) -> Any:
@@ -138,6 +169,8 @@ def explain_rejection(model: Any, error: BaseException) -> str:
     """
     text = str(error)
     for node in model.graph.node:
+        if node.name.startswith("rtseg/"):  # ours: never what a reader can do something about
+            continue
         unusual = node.domain not in _KNOWN_DOMAINS
         named = f"{node.domain}.{node.op_type}" in text or f"{node.domain}:{node.op_type}" in text
         named = named or (bool(node.name) and _holds_name(text, node.name))
@@ -206,6 +239,23 @@ def is_half(model: Any) -> bool:
     return sizes[True] > sizes[False]
 
 
+def unsafe_optimizers(model: Any) -> list[str]:
+    """Return the optimisers of ONNX Runtime that must not touch a network.
+
+    Where scales are FP16, ``WeightBiasQuantization`` multiplies those of input and weight to a
+    bias scale in FP16, too, whose smallest step is far above it (ONNX Runtime 1.20 to 1.27).
+    """
+    from onnx import TensorProto
+
+    constants = {weight.name: weight.data_type for weight in model.graph.initializer}
+    half = any(
+        constants.get(node.input[1]) == TensorProto.FLOAT16
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+    )
+    return ["WeightBiasQuantization"] if half else []
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
@@ -252,6 +302,23 @@ def constants_to_initializers(model: Any) -> None:
             continue
         graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
         graph.node.remove(node)
+
+
+class FreshNames:
+    """Gives names that no tensor of a network has, nor was given before."""
+
+    def __init__(self, model: Any) -> None:
+        graph = model.graph
+        self._taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+        for node in graph.node:
+            self._taken.update(node.input, node.output, captured(node))
+
+    def __call__(self, wanted: str) -> str:
+        """Return ``wanted``, with underscores behind it where that is taken."""
+        while wanted in self._taken:
+            wanted += "_"
+        self._taken.add(wanted)
+        return wanted
 
 
 def captured(node: Any) -> set[str]:

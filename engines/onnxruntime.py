@@ -80,7 +80,10 @@ class OnnxRuntimeEngine(InflightEngine):
         options.log_severity_level = 3
         try:
             session = onnxruntime.InferenceSession(
-                adapted.serialise(), options, providers=["CPUExecutionProvider"]
+                adapted.serialise(),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=onnxfile.unsafe_optimizers(adapted.model),
             )
         except Exception as error:  # the runtime has a dozen exception types and no common base
             raise EngineError(

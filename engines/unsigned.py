@@ -53,7 +53,10 @@ def quantise_unsigned(model: Any, keep: frozenset[str] = frozenset()) -> int:
         ):
             continue
         for node in (quantise, *behind):
-            node.input[2] = _ZERO
+            del node.input[2:]  # a DequantizeLinear may have none
+            node.input.append(_ZERO)
+        for named in [a for a in quantise.attribute if a.name == "output_dtype"]:
+            quantise.attribute.remove(named)  # the zero point says it
         changed.append(quantise.output[0])
     if changed:
         _add(graph, _ZERO, np.uint8(0))

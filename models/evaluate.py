@@ -130,6 +130,8 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
         EngineError: its description is damaged, or it has another size (``ENGINE_MISMATCH``).
     """
     from rtseg.engines.adapt import adapt_onnx
+    from rtseg.engines.onnxfile import unsafe_optimizers
+    from rtseg.engines.spec import METADATA_KEY
 
     try:
         import onnx
@@ -138,7 +140,8 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
         raise missing_package("onnxruntime", "evaluating logits") from error
     try:
         model = onnx.load(path)
-        tail = next(node for node in model.graph.node if node.name == "upsample")
+        ours = any(entry.key == METADATA_KEY for entry in model.metadata_props)
+        tail = next(node for node in model.graph.node if ours and node.name == "upsample")
     except FileNotFoundError as error:
         raise ModelError(f"no such file: {path}", reason="NOT_FOUND") from error
     except StopIteration as error:
@@ -156,7 +159,14 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
     model.graph.output.append(
         onnx.helper.make_tensor_value_info(tail.input[0], onnx.TensorProto.FLOAT, None)
     )
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        model.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=unsafe_optimizers(model),
+    )
     entry = session.get_inputs()[0]
 
     def predict(image: U8, size: tuple[int, int]) -> U8:

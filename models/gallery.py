@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.calibration.cityscapes import Sample, read_image
-from rtseg.calibration.metrics import Scores, confusion_matrix, scores
+from rtseg.calibration.metrics import Scores
+from rtseg.calibration.verify import count_pixels, score_pixels
 from rtseg.engines.labels import VOID_ID, ClassTable
 from rtseg.models.errors import ModelError
 from rtseg.models.files import writing_error
@@ -110,7 +111,7 @@ class Gallery:
         ]
         mosaic = np.vstack([np.hstack(pictures[:2]), np.hstack(pictures[2:])])
         self._write(f"{sample.name}.png", _encode(mosaic, ".png"))
-        found = scores(confusion_matrix(label, guess, len(self._table)))
+        found = score_pixels(count_pixels(label, guess, len(self._table)))
         kinds = (".jpg", ".png", ".png", ".png")
         embedded = tuple(_embed(p, k) for p, k in zip(pictures, kinds, strict=True))
         self._entries.append(_Entry(sample.name, found.pixel_accuracy, found.mean_iou, embedded))

@@ -143,7 +143,7 @@ def write_pseudo_labels(
     see = teacher.open()
     for path, name in zip(images, names, strict=True):
         image = read_image(path)
-        city = name.split("_", 1)[0]
+        city = name.split("_", 1)[0] or "images"  # as of _DSC0001
         if image.shape[1] > 1024:
             size = (1024, round(image.shape[0] * 1024 / image.shape[1]))
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

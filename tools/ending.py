@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -21,6 +22,9 @@ def open_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without UTF-8 gets a question mark for a dash, not an error for a table.
+        sys.stdout.reconfigure(errors="replace")
 
 
 @contextmanager
@@ -71,7 +75,8 @@ def say_failure(program: str, error: Exception) -> int:
 
 
 def _said(error: Exception) -> tuple[str, str]:
-    if reason := getattr(error, "reason", ""):
+    # Python's own have a reason, too: a sentence.
+    if (reason := getattr(error, "reason", "")) and not isinstance(error, UnicodeError):
         return str(reason), str(error)
     if isinstance(error, MemoryError):
         return "NO_MEMORY", str(error) or "the machine has no memory left"

@@ -98,6 +98,11 @@ def _check_network(options: argparse.Namespace) -> None:
             "--backend is for engine and ONNX files; weights run on Keras. "
             f"Received: --backend {options.backend}, {options.model}"
         )
+    if options.upsample == "logits" and options.backend not in ("auto", "onnxruntime"):
+        raise UsageError(
+            "--upsample logits is computed by ONNX Runtime alone. Allowed: --backend auto, "
+            f"onnxruntime. Received: --backend {options.backend}"
+        )
 
 
 def evaluate(options: argparse.Namespace) -> None:

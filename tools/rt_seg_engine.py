@@ -20,6 +20,7 @@ from rtseg.tools.engine_plan import show_plan
 
 if TYPE_CHECKING:
     from rtseg.engines.adapt import AdaptedModel
+    from rtseg.engines.spec import EngineSpec
 
 PROGRAM = "rt-seg-engine"
 INTERRUPTED = 130
@@ -115,8 +116,7 @@ def _info(options: argparse.Namespace) -> None:
         "input": f"{spec.width}x{spec.height} (width x height), uint8 RGB frames",
         "output": "class ids, uint8, of the same size",
         "precision": spec.precision,
-        "normalisation": f"(x / {spec.scale:g} - {_triple(spec.mean)}) / {_triple(spec.std)}, "
-        + ("blue first" if spec.bgr else "red first"),
+        "normalisation": f"{_normalisation(spec)}, {'blue' if spec.bgr else 'red'} first",
         "NaN check": "yes" if adapted.guarded else "no (the file ends in class ids)",
         "source sha256": spec.source_sha256,
         "calibration sha256": spec.calibration_sha256,
@@ -131,6 +131,12 @@ def _info(options: argparse.Namespace) -> None:
     colours = zip(spec.classes.names, spec.classes.palette, strict=True)
     for index, (name, (red, green, blue)) in enumerate(colours):
         print(f"  {index:>3}  #{red:02x}{green:02x}{blue:02x}  {name}")
+
+
+def _normalisation(spec: EngineSpec) -> str:
+    if (spec.mean, spec.std, spec.scale) == ((0, 0, 0), (1, 1, 1), 1):
+        return "none"
+    return f"(x / {spec.scale:g} - {_triple(spec.mean)}) / {_triple(spec.std)}"
 
 
 def _triple(values: Sequence[float]) -> str:

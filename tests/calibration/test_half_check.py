@@ -73,3 +73,19 @@ def test_frames_are_needed() -> None:
     with pytest.raises(CalibrationError) as caught:
         check_half(model, to_fp16(model), SPEC, [])
     assert caught.value.reason == "NO_IMAGES"
+
+
+def test_scales_in_fp16_are_not_multiplied_to_nothing(tmp_path: Any) -> None:
+    """ONNX Runtime would make the biases' scales of those in FP16."""
+    from rtseg.calibration.network import load_network
+    from rtseg.calibration.qdq import insert_qdq, tensors_to_quantise
+    from rtseg.engines.onnxfile import unsafe_optimizers
+
+    onnx.save(tiny_network(), tmp_path / "tiny.onnx")
+    network = load_network(tmp_path / "tiny.onnx")
+    thresholds = dict.fromkeys(tensors_to_quantise(network, network.convs), 6.0)
+    quantised = insert_qdq(network, network.convs, thresholds)
+    assert unsafe_optimizers(quantised) == []
+    half = to_fp16(quantised)
+    assert unsafe_optimizers(half) == ["WeightBiasQuantization"]
+    assert check_half(quantised, half, SPEC, frames(3)).agreement > 0.95

@@ -22,7 +22,7 @@ from rtseg.calibration.qdq import (
     quantise_weight,
     tensors_to_quantise,
 )
-from tests.calibration.nets import SIZE, save_network
+from tests.calibration.nets import SIZE, save_network, tiny_network
 
 CONVS = {"stem", "dw", "project", "expand2", "dw2", "project2", "neck", "skip", "refine"}
 
@@ -197,3 +197,19 @@ def test_weights_come_back_within_half_a_step(weight: np.ndarray) -> None:
     assert (np.abs(back - weight) <= allowed).all()
     for channel, code in zip(weight, codes, strict=True):
         assert np.abs(code).max() == 127 or np.abs(channel).max() < 1e-9
+
+
+def test_names_of_the_network_are_not_taken(tmp_path: Path) -> None:
+    model = tiny_network()
+    (first, second) = [node for node in model.graph.node if node.op_type == "Conv"][:2]
+    activation = second.input[0]
+    for weight in model.graph.initializer:
+        if weight.name == first.input[1]:
+            weight.name = f"{activation}_scale"
+            first.input[1] = weight.name
+            break
+    onnx.save(model, tmp_path / "named.onnx")
+    network = load_network(tmp_path / "named.onnx")
+    thresholds = dict.fromkeys(tensors_to_quantise(network, network.convs), 6.0)
+    quantised = insert_qdq(network, network.convs, thresholds)
+    assert len(run(quantised, a_frame())[0]) == 1

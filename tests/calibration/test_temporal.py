@@ -117,3 +117,14 @@ def test_frames_too_small_for_flow_are_refused() -> None:
     with pytest.raises(CalibrationError, match="too small for optical flow") as caught:
         meter.add(tiny, tiny[..., 0])
     assert caught.value.reason == "BAD_INPUT"
+
+
+def test_void_that_a_network_gives_is_missed() -> None:
+    image = frame(world()[0], 0)
+    calm = np.zeros((HEIGHT, WIDTH), np.uint8)
+    hole = calm.copy()
+    hole[: HEIGHT // 4] = 255
+    meter = ConsistencyMeter(2)
+    for labels in (calm, hole):
+        meter.add(image, labels)
+    assert meter.result().agreement == 0.75

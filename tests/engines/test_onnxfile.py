@@ -4,16 +4,25 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.engines.adapt import adapt_onnx
 from rtseg.engines.errors import EngineError
-from rtseg.engines.onnxfile import captured, explain_rejection, is_half, is_quantised, load_onnx
+from rtseg.engines.onnxfile import (
+    FreshNames,
+    captured,
+    explain_rejection,
+    is_half,
+    is_quantised,
+    load_onnx,
+)
 from tests.engines.networks import TinyNet
+from tests.engines.test_adapt import run_onnxruntime
 
 
 def refused(path: Path) -> EngineError:
@@ -161,3 +170,48 @@ def test_captured_tensors_of_nested_branches() -> None:
     node = helper.make_node("If", ["first"], ["z"], then_branch=branch([nested]), else_branch=other)
     assert captured(node) == {"deep", "shallow", "second"}
     assert captured(helper.make_node("Relu", ["x"], ["y"])) == set()
+
+
+@pytest.mark.parametrize("version", [3, 6, 9])
+def test_weights_among_the_inputs_are_constants(version: int, tmp_path: Path) -> None:
+    plain = TinyNet(opset=11).save(tmp_path / "plain.onnx")
+    model = onnx.load(plain)
+    for weight in model.graph.initializer:
+        listed = helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+        model.graph.input.append(listed)
+    model.ir_version = version
+    onnx.save(model, tmp_path / "old.onnx")
+    old, new = adapt_onnx(tmp_path / "old.onnx"), adapt_onnx(plain)
+    assert [value.name for value in old.model.graph.input] == ["frames"]
+    frame = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
+    assert np.array_equal(run_onnxruntime(old, frame)[0], run_onnxruntime(new, frame)[0])
+
+
+@pytest.mark.parametrize("stored", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_weights_stored_in_less_are_those_of_an_fp32_network(stored: int, tmp_path: Path) -> None:
+    model = TinyNet().proto()
+    for weight in list(model.graph.initializer):
+        if weight.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(weight)
+        short = helper.make_tensor(f"{weight.name}_short", stored, weight.dims, values.ravel())
+        cast = helper.make_node("Cast", [short.name], [weight.name], to=TensorProto.FLOAT)
+        model.graph.initializer.remove(weight)
+        model.graph.initializer.append(short)
+        model.graph.node.insert(0, cast)
+    onnx.save(model, tmp_path / "short.onnx")
+    read = load_onnx(tmp_path / "short.onnx")
+    assert not is_half(read)
+    assert all(node.op_type != "Cast" or node.input[0] in {"image"} for node in read.graph.node)
+    adapted = adapt_onnx(tmp_path / "short.onnx")
+    assert adapted.spec.precision == "fp32"
+    assert run_onnxruntime(adapted, np.zeros((1, 32, 48, 3), np.uint8))[0].shape == (1, 32, 48)
+
+
+def test_names_that_are_taken_are_given_to_nobody() -> None:
+    model = TinyNet().proto()
+    fresh = FreshNames(model)
+    taken = model.graph.node[0].output[0]
+    assert fresh(taken) == f"{taken}_"
+    assert fresh(taken) == f"{taken}__"
+    assert fresh("new") == "new"

@@ -133,3 +133,24 @@ def test_what_cannot_be_unsigned_stays(model: Any, keep: frozenset[str]) -> None
     before = model.SerializeToString()
     assert quantise_unsigned(model, keep) == 0
     assert model.SerializeToString() == before
+
+
+def test_a_dequantize_without_zero_point_gets_one() -> None:
+    model, plain = network(), network()
+    del model.graph.node[2].input[2:]
+    assert quantise_unsigned(model) == 1
+    checker.check_model(model, full_check=True)
+    inputs = values()
+    assert np.array_equal(reference(model, inputs), reference(plain, inputs))
+
+
+def test_a_type_that_is_said_goes_with_the_zero_point() -> None:
+    model = network()
+    model.opset_import[0].version, model.ir_version = 21, 10
+    said = helper.make_attribute("output_dtype", TensorProto.INT8)
+    model.graph.node[1].attribute.append(said)
+    inputs = values()
+    expected = reference(network(), inputs)
+    assert quantise_unsigned(model) == 1
+    checker.check_model(model, full_check=True)
+    assert np.array_equal(reference(model, inputs), expected)

@@ -181,3 +181,11 @@ def test_a_memory_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
 def test_a_missing_teacher_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"missing\.onnx"):
         open_remembered(Teacher(tmp_path / "missing.onnx"), tmp_path)
+
+
+def test_a_name_that_begins_with_an_underscore_has_a_folder(tmp_path: Path) -> None:
+    teacher = Teacher(write_teacher(tmp_path / "teacher.onnx"))
+    cv2.imwrite(str(tmp_path / "_DSC0001.png"), np.full((32, 64, 3), 100, np.uint8))
+    assert write_pseudo_labels([tmp_path / "_DSC0001.png"], teacher, tmp_path / "out") == 1
+    (sample,) = find_samples(tmp_path / "out", "train")
+    assert sample.image.name.startswith("_DSC0001")

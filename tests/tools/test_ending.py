@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -136,3 +137,17 @@ def test_an_ir_is_read_without_conversion_tools_and_their_telemetry(tmp_path: Pa
         "assert main(['info', sys.argv[1]]) == 0; assert 'openvino.tools.ovc' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "net.xml")], check=True)
+
+
+def test_a_terminal_without_utf8_gets_its_table(tmp_path: Path) -> None:
+    source = TinyNet(channels=4).save(tmp_path / "net.onnx")
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    typed = [*TYPED, "bench", str(source), str(source), "-n", "1", "--rounds", "1"]
+    done = subprocess.run(typed, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"latency" in done.stdout.lower()
+
+
+def test_a_sentence_is_no_reason() -> None:
+    error = UnicodeEncodeError("latin-1", "–", 0, 1, "ordinal not in range(256)")
+    assert say_failure("rt-seg-engine", error) == 1
