@@ -142,7 +142,8 @@ def test_an_ir_is_read_without_conversion_tools_and_their_telemetry(tmp_path: Pa
 def test_a_terminal_without_utf8_gets_its_table(tmp_path: Path) -> None:
     source = TinyNet(channels=4).save(tmp_path / "net.onnx")
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
-    typed = [*TYPED, "bench", str(source), str(source), "-n", "1", "--rounds", "1"]
+    other = TinyNet(channels=6).save(tmp_path / "other.onnx")
+    typed = [*TYPED, "bench", str(source), str(other), "-n", "1", "--rounds", "1"]
     done = subprocess.run(typed, capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert b"latency" in done.stdout.lower()

@@ -13,6 +13,7 @@ from rtseg.engines.labels import CITYSCAPES
 from rtseg.engines.registry import open_engine
 from rtseg.tools.rt_seg_model import main
 from tests.calibration.nets import engine_file
+from tests.engines.networks import TinyNet
 from tests.models.scenes import scene, write_camvid, write_cityscapes
 
 WEIGHTS = sorted((Path(__file__).parents[2] / "models" / "weights").glob("*.onnx"))
@@ -202,3 +203,18 @@ def test_consistency_names_the_networks_own_classes(
         view = cv2.resize(image, (engine.spec.width, engine.spec.height))
         seen = np.unique(engine.infer(np.asarray(view, np.uint8)[None])[0])
         assert set(found["class_iou"]) == {engine.spec.classes.names[number] for number in seen}
+
+
+def test_logits_need_a_file_of_ours_and_no_other_backend(
+    city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    model = TinyNet(height=128, width=256).proto()
+    model.graph.node[-1].name = "upsample"
+    onnx.save(model, tmp_path / "foreign.onnx")
+    typed = ["evaluate", str(tmp_path / "foreign.onnx"), "--data", str(city)]
+    assert main([*typed, "--upsample", "logits"]) != 0
+    assert "no upsampling to cut off" in capsys.readouterr().err
+    assert main([*typed, "--upsample", "logits", "--backend", "openvino"]) == 2
+    assert "computed by ONNX Runtime alone" in capsys.readouterr().err
