@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 LONGEST = 200
+LONGEST_STEM = 160
+"""Bytes of a stem, as a file's name has at most 255."""
+
 _USERINFO = re.compile(r"(?<=://).+@", re.DOTALL)
 _SECRET_PARAMETER = re.compile(
     r"(?i)([?&;/][^=&;#/]*(?:pass|pwd|token|key|secret|auth|user|login|sig|cred)[^=&;#]*=)[^&;#]*"
@@ -30,8 +34,19 @@ def shown(text: str) -> str:
 def stem_of(text: str, default: str) -> str:
     """Return a short name for output files: letters, digits, ``-``, ``_`` and inner dots.
 
+    Letters of any script stay, composed (NFC).
+
     >>> stem_of("live/cam 1?x=2", "stream")
     'live_cam_1_x_2'
+    >>> stem_of("ä ö#%d?", "video")
+    'ä_ö_d'
     """
-    stem = re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("._-")
-    return stem[:80] or default
+    text = unicodedata.normalize("NFC", text)
+    plain = "".join(c if c in "_.-" or _is_of_a_word(c) else " " for c in text)
+    stem = "_".join(plain.split()).strip("._-")[:80]
+    return stem.encode()[:LONGEST_STEM].decode(errors="ignore") or default
+
+
+def _is_of_a_word(character: str) -> bool:
+    """Return whether it is a letter, a digit, or a sign over or under one."""
+    return character.isalnum() or unicodedata.category(character).startswith("M")

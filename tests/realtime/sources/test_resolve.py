@@ -170,7 +170,23 @@ def test_a_stem_is_fit_for_a_file_name(text: str) -> None:
     stem = stem_of(text, "stream")
     assert stem
     assert len(stem) <= 80
-    assert not set(stem) & set('/\\:*?"<>| \n\0@')
+    assert len(stem.encode()) <= 160
+    assert not set(stem) & set('/\\:*?"<>| \n\0@%')
+
+
+@pytest.mark.parametrize(
+    ("text", "stem"),
+    [
+        ("前", "前"),
+        ("a\u0308 \u00f6#%d?", "\u00e4_\u00f6_d"),
+        ("हिन्दी", "हिन्दी"),
+        ("\udcff%04d", "04d"),
+        ("前" * 90, "前" * 53),
+        ("#?", "video"),
+    ],
+)
+def test_letters_of_any_script_stay(text: str, stem: str) -> None:
+    assert stem_of(text, "video") == stem
 
 
 def test_stems(tmp_path: Path) -> None:
