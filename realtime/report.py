@@ -80,7 +80,7 @@ class RunReport:
             the rate above which the network holds the loop back.
         latency: end to end.
         stages: each stage's statistics.
-        cpu_ms_per_frame: CPU time of the process over the run, for each frame out.
+        cpu_ms_per_frame: CPU time of the process after the warm-up, for each frame out.
         cores_busy: CPU time over wall time, in cores.
         peak_memory_mib: highest resident memory, in MiB.
         warmup_runs: network runs before the first frame, left out of everything above.

@@ -160,7 +160,6 @@ class _Run:
         self._hud_due_s = 0.0
 
     def run(self) -> int:
-        cpu_before_s = cpu_seconds()
         end = "end of input"
         try:
             with self._progress() as progress:
@@ -181,7 +180,7 @@ class _Run:
             end = error.reason
             raise
         finally:
-            self._close(end, cpu_seconds() - cpu_before_s)
+            self._close(end, cpu_seconds() - self._pipeline.cpu_before_s)
         return self._signals.code or 0
 
     def _progress(self) -> contextlib.AbstractContextManager[ProgressLine | None]:

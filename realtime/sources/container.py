@@ -117,8 +117,10 @@ class ContainerSource(Source):
         if first is not None and reader is not None and not self._gate.is_shut():
             if info.live and now_ns() - first.captured_ns > STALE_NS:
                 reader.forget()
-            else:
+            elif info.live:
                 yield self._paced(first)
+            else:  # it waited for the engine, which is no latency of the loop
+                yield dataclasses.replace(first, captured_ns=now_ns())
         while not self._gate.is_shut():
             with self._gate:
                 frame = self._next()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import io
 import itertools
@@ -110,7 +111,8 @@ class ImageSource(Source):
         _ = self.info
         first, self._first = self._first, None
         if first is not None and not self._closed:
-            yield first
+            # It waited for the engine, which is no latency of the loop.
+            yield dataclasses.replace(first, captured_ns=now_ns())
         while not self._closed and (frame := next(self._frames, None)) is not None:
             yield frame
         if self.skipped:

@@ -132,12 +132,14 @@ def test_max_frames_of_a_live_source_are_frames_that_come_out() -> None:
     assert all_frames_accounted(pipeline)
 
 
-def test_warm_up_runs_are_not_in_the_statistics() -> None:
+def test_warm_up_runs_are_not_in_the_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = BrightnessEngine(requests=3)
+    monkeypatch.setattr("rtseg.realtime.pipeline.cpu_seconds", lambda: float(engine.runs))
     pipeline = run(GraySource(4), engine, ListSink(), flow=FlowOptions(warmup=5))
     assert engine.runs == 9
     assert engine.most_in_flight == 3, "all lanes are warmed up, and no more is asked for"
     assert pipeline.profiler.warmup_runs == 5
+    assert pipeline.cpu_before_s == 5.0
     assert pipeline.profiler.stages()["infer"].n == 4
 
 

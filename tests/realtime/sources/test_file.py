@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rtseg.realtime.errors import RealtimeError, SourceError, UsageError
-from rtseg.realtime.frame import Frame
+from rtseg.realtime.frame import Frame, now_ns
 from rtseg.realtime.sources.file import FileSource
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
@@ -105,6 +105,12 @@ def test_laps_follow_without_gap(longer: dict[str, Path], suffix: str) -> None:
     assert numbers(frames) == list(range(40)) * 3
     times = [frame.pts * frame.time_base for frame in frames]
     assert all(abs(t - Fraction(n, 25)) <= frames[0].time_base for n, t in enumerate(times))
+
+
+def test_the_first_frame_comes_when_it_is_taken(longer: dict[str, Path]) -> None:
+    with open_source(str(longer["mp4"])) as source:
+        asked_ns = now_ns()
+        assert all(frame.captured_ns >= asked_ns for frame in source.frames())
 
 
 def test_for_ever_has_no_end(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtseg.realtime.errors import SourceError, UsageError
-from rtseg.realtime.frame import Frame
+from rtseg.realtime.frame import Frame, now_ns
 from rtseg.realtime.sources.images import natural_key
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
@@ -29,6 +29,12 @@ def read(place: object, **options: Any) -> list[Frame]:
 
 def numbers(frames: list[Frame]) -> list[int]:
     return [frame_number(frame.video) for frame in frames]
+
+
+def test_the_first_picture_comes_when_it_is_taken(tmp_path: Path) -> None:
+    with open_source(str(make_images(tmp_path / "few", 2))) as source:
+        asked_ns = now_ns()
+        assert all(frame.captured_ns >= asked_ns for frame in source.frames())
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "ppm"])
