@@ -29,6 +29,8 @@ DEFAULT_TIME_BASE = Fraction(1, 90_000)
 NS = Fraction(1, 1_000_000_000)
 NO_TIMESTAMPS = 0x80
 """FFmpeg's mark (``AVFMT_NOTIMESTAMPS``) of formats that name no times."""
+MAY_JUMP = 0x200
+"""FFmpeg's mark (``AVFMT_TS_DISCONT``) of formats whose times may jump."""
 INTERLEAVE_S = 1
 MPEG_MARGIN_S = 5
 
@@ -79,7 +81,8 @@ class FrameReader:
         self._clocked = live and bool(container.format.flags & NO_TIMESTAMPS)
         known = None if self._clocked else video.time_base
         self._tick = known or DEFAULT_TIME_BASE
-        self._timeline = Timeline(self._tick, frame_rate(video))
+        jumps = not self._clocked and (live or bool(container.format.flags & MAY_JUMP))
+        self._timeline = Timeline(self._tick, frame_rate(video), jumps=jumps)
         self._index = 0
         self._lap_end = 0
         self._searchable = True
@@ -112,7 +115,9 @@ class FrameReader:
         if shift != self._window_shift:
             self._window = Window(shift * self._tick, self._since_s, self._until_s)
             self._window_shift = shift
-        return ready + self._sound.take(self._window)
+        leap, last = self._timeline.leap, self._timeline.last
+        before_s = None if leap is None else (last + leap) * self._tick
+        return ready + self._sound.take(self._window, before_s)
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames of every lap.

@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from rtseg.realtime.sources.timeline import LEAP_S
+
 if TYPE_CHECKING:
     import av
+
+MAX_AHEAD = 4096
+"""How many packets may wait for the picture to jump where they have."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,24 @@ class Passthrough:
         """Whether packets were collected since the last :meth:`take`."""
         return bool(self._waiting)
 
-    def take(self, window: Window) -> tuple[av.Packet[Any], ...]:
-        """Return what was collected and lies in ``window``, on the frames' time."""
+    def take(self, window: Window, before_s: Fraction | None = None) -> tuple[av.Packet[Any], ...]:
+        """Return what was collected and lies in ``window``, on the frames' time.
+
+        Args:
+            window: which part goes out.
+            before_s: sound that jumps past it waits until the picture has jumped as well;
+                None where times do not jump.
+        """
         waiting, self._waiting = self._waiting, []
-        taken = tuple(p for p in waiting if self._tracks[p.stream_index].place(p, window))
+        placed: list[av.Packet[Any]] = []
+        for packet in waiting:
+            track = self._tracks[packet.stream_index]
+            if before_s is not None and track.is_ahead(packet, window, before_s):
+                self._waiting.append(packet)
+            elif track.place(packet, window):
+                placed.append(packet)
+        del self._waiting[:-MAX_AHEAD]
+        taken = tuple(placed)
         if self._renamed:
             for packet in taken:
                 packet.stream = self._renamed[packet.stream_index]
@@ -100,6 +119,15 @@ class _Track:
         self._window: Window | None = None
         self._shift = self._since = self._until = 0
         self._last: int | None = None
+
+    def is_ahead(self, packet: av.Packet[Any], window: Window, before_s: Fraction) -> bool:
+        """Return whether a packet jumps, from the one before it, past a time of the output."""
+        order = packet.pts if packet.dts is None else packet.dts
+        if order is None:
+            return False
+        at = order - round(window.shift_s / self.tick)
+        past = at * self.tick > before_s
+        return past and (self._last is None or (at - self._last) * self.tick > LEAP_S)
 
     def place(self, packet: av.Packet[Any], window: Window) -> bool:
         """Shift a packet's timestamps; return whether it goes out."""

@@ -46,6 +46,16 @@ def test_a_jump_back_goes_on_one_frame_later() -> None:
     assert placed(timeline, [5000, 5040, 5080, 20, 60, 100]) == [0, 40, 80, 120, 160, 200]
 
 
+def test_a_long_jump_forward_goes_on_one_frame_later_where_clocks_are_set() -> None:
+    stamps: list[int | None] = [0, 40, 9000, 3_600_000, 3_600_040, 80]
+    timeline = Timeline(Fraction(1, 1000), Fraction(25), jumps=True)
+    assert placed(timeline, stamps) == [0, 40, 9000, 9040, 9080, 9120]
+    assert timeline.at(99_000) == 9160
+    slow = Timeline(Fraction(1, 1000), Fraction(1, 30), jumps=True)
+    assert placed(slow, [0, 30_000, 60_000]) == [0, 30_000, 60_000]
+    assert placed(Timeline(Fraction(1, 1000), Fraction(25)), [0, 99_000]) == [0, 99_000]
+
+
 def test_a_frame_that_is_not_later_moves_nothing_after_it() -> None:
     timeline = Timeline(Fraction(1, 1000), Fraction(25))
     out = placed(timeline, [0, 40, 40, 80, 160, 120, 200, 200, 240])
