@@ -7,7 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,9 @@ FINISH_S = 20.0
 AHEAD = 2
 """How many frames of a file may wait for their time in the picture."""
 
+LONG_S = 1.0
+"""A picture that is to be seen for longer is not shown to its end when the run is stopped."""
+
 _NO_LABELS = np.full((1, 1), 255, np.uint8)
 
 
@@ -70,6 +73,8 @@ class Grid(ABC):
         self.profiler = Profiler()
         """Counts the grid's own pictures."""
         self.failure: BaseException | None = None
+        self.stop_asked: Callable[[], bool] = lambda: False
+        """Whether the run is to end before its sources do."""
         self._closing = False
         self._stopped = False
         self._index = 0
@@ -204,6 +209,8 @@ class GridTile(Sink):
         self.waiting: deque[Rendered] = deque()
         self.over: str | None = None
         self.fresh = False
+        self.end_s = 0.0
+        self.lasts = False
         self._grid = grid
 
     @property
@@ -231,7 +238,7 @@ class GridTile(Sink):
         """Return the tile as it is now."""
         lines, dim = [self.title], False
         item, info = self.shown, self.info
-        if self.over is not None and not self.waiting and not self.fresh:
+        if self.over is not None and not (self.waiting or self.fresh or self.lasts):
             lines.append(self.over)
             dim = True
         elif item is None or info is None:
@@ -336,9 +343,19 @@ class FileGrid(Grid):
         self._open_sinks(fps)
         number = 0
         while self._working and self._advance(float(number / fps)):
+            if self.stop_asked() and self._is_still(float(number / fps)):
+                return
             parts = [tile.draw() for tile in self.tiles]
             self._put(parts, float(number / fps), now_ns())
             number += 1
+
+    def _is_still(self, time_s: float) -> bool:
+        """Return whether no tile has a new picture now or soon."""
+        with self.changed:
+            return not any(
+                tile.fresh or (tile.waiting and tile.waiting[0].frame.pts_s <= time_s + LONG_S)
+                for tile in self.tiles
+            )
 
     def _advance(self, time_s: float) -> bool:
         """Bring every tile to a moment; return whether there is anything left to show."""
@@ -351,11 +368,24 @@ class FileGrid(Grid):
                         lambda tile=tile: tile.waiting or tile.over or self._closing  # type: ignore[misc]
                     )
                     if not tile.waiting:
+                        tile.lasts = tile.end_s > time_s + slack_s
+                        going_on |= tile.lasts
                         break
                     if tile.waiting[0].frame.pts_s > time_s + slack_s:
                         going_on = True
                         break
                     tile.shown, tile.fresh = tile.waiting.popleft(), True
+                    tile.end_s = tile.shown.frame.pts_s + self._lasting_s(tile, tile.shown)
                     going_on = True
                     self.changed.notify_all()
         return going_on
+
+    @staticmethod
+    def _lasting_s(tile: GridTile, item: Rendered) -> float:
+        """Return how long a picture is to be seen where none follows."""
+        video = item.frame.video
+        own = getattr(video, "duration", 0) or 0
+        if own > 0 and video.time_base:
+            return float(own * video.time_base)
+        fps = tile.info.fps if tile.info is not None else None
+        return float(1 / (fps or Fraction(25)))

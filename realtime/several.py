@@ -117,6 +117,8 @@ def run_several(
         health.streams = streams
         loop = SharedLoop(streams, engine, controls=controls, warmup=flow.warmup)
         signals.pipeline = loop
+        if grid is not None:
+            grid.stop_asked = lambda: signals.code is not None or controls.quit
         run = _Run(options, loop, grid, total, renderers, engine, controls, signals)
         return run.run()
 
@@ -235,7 +237,6 @@ class _Run:
         self._hud_due_s = 0.0
 
     def run(self) -> int:
-        cpu_before_s = cpu_seconds()
         end = END_OF_INPUT
         try:
             if self._grid is not None:
@@ -262,7 +263,7 @@ class _Run:
             end = error.reason
             raise
         finally:
-            self._close(end, cpu_seconds() - cpu_before_s)
+            self._close(end, cpu_seconds() - self._loop.cpu_before_s)
         return self._signals.code or 0
 
     def _look_after(self) -> None:

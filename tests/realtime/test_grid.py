@@ -147,8 +147,6 @@ def test_files_are_shown_at_the_same_moment_of_their_own_time() -> None:
         assert item.picture is not None
         assert cell_gray(item.picture, cells[0]) == pytest.approx(16 + number * 219 / 255, abs=2)
         slow = 16 + (number // 3) * 219 / 255
-        if number > 57:  # the slow file has ended
-            slow = 16 + (slow - 16) / 2
         assert cell_gray(item.picture, cells[1]) == pytest.approx(slow, abs=2)
     assert sink.context is not None
     assert sink.context.source.fps == 30
