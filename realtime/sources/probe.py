@@ -59,10 +59,19 @@ def length_s(container: InputContainer, video: VideoStream) -> float | None:
     # Matroska writes the length of each stream as a tag; the container's may be the sound's.
     tag = _CLOCK.fullmatch(video.metadata.get("DURATION", ""))
     if tag is not None:
-        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+        end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+        return _without_start(end_s, float((video.start_time or 0) * (video.time_base or 0)))
     if container.duration and container.duration > 0:
-        return container.duration / _AV_TIME_BASE
+        length = container.duration / _AV_TIME_BASE
+        if not container.format.name.startswith("matroska"):
+            return length
+        return _without_start(length, (container.start_time or 0) / _AV_TIME_BASE)
     return None
+
+
+def _without_start(end_s: float, start_s: float) -> float:
+    """Return the length of a Matroska file: FFmpeg notes the end as its length."""
+    return end_s - start_s if 0 < start_s < end_s else end_s
 
 
 def count_frames(video: VideoStream) -> int | None:
