@@ -13,7 +13,12 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from rtseg.realtime.environment import own_version
 from rtseg.realtime.errors import RealtimeError
-from rtseg.realtime.profile import END_OF_INPUT, LatencyHistogram, Profiler
+from rtseg.realtime.profile import (
+    END_OF_INPUT,
+    MAX_FRAMES_REACHED,
+    LatencyHistogram,
+    Profiler,
+)
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -126,7 +131,8 @@ class MetricsServer:
 
     def _why_not(self, profiler: Profiler) -> str | None:
         if profiler.ended is not None:
-            return None if profiler.ended == END_OF_INPUT else f"it ended: {profiler.ended}"
+            well = profiler.ended in (END_OF_INPUT, MAX_FRAMES_REACHED)
+            return None if well else f"it ended: {profiler.ended}"
         in_age_s = profiler.last_frame_age_s()
         out_age_s = profiler.last_output_age_s()
         if in_age_s is None or out_age_s is None:

@@ -31,6 +31,7 @@ _GROWTH = 1.005
 _LOG_GROWTH = math.log(_GROWTH)
 _BUCKETS = math.ceil(math.log(3.6e6 / _FIRST_MS) / _LOG_GROWTH) + 2
 END_OF_INPUT = "end of input"
+MAX_FRAMES_REACHED = "--max-frames reached"
 """How a stream ends that was read to its end."""
 
 RECENT_FRAMES = 600

@@ -35,7 +35,7 @@ from rtseg.realtime.hud import HudText
 from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.palette import load_palette
 from rtseg.realtime.pipeline import Pipeline
-from rtseg.realtime.profile import Profiler
+from rtseg.realtime.profile import MAX_FRAMES_REACHED, Profiler
 from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.refiners import build_refiner, check_refine_options, remind_of_sound
 from rtseg.realtime.report import RunReport, build_report, missed_lines, write_report
@@ -175,7 +175,7 @@ class _Run:
             elif self._controls.quit:
                 end = "quit"
             elif self._pipeline.profiler.frames_out == self._options.max_frames:
-                end = "--max-frames reached"
+                end = MAX_FRAMES_REACHED
         except (RealtimeError, EngineError) as error:
             end = error.reason
             raise

@@ -23,7 +23,7 @@ from rtseg.realtime.grid import FileGrid, Grid, LiveGrid
 from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.palette import load_palette
 from rtseg.realtime.pipeline import SharedLoop
-from rtseg.realtime.profile import END_OF_INPUT, Profiler
+from rtseg.realtime.profile import END_OF_INPUT, MAX_FRAMES_REACHED, Profiler
 from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.refiners import build_refiner, check_refine_options
 from rtseg.realtime.report import RunReport, StreamReport, build_report
@@ -258,6 +258,8 @@ class _Run:
                 end = "interrupted"
             elif self._controls.quit:
                 end = "quit"
+            elif all(s.profiler.ended == MAX_FRAMES_REACHED for s in self._loop.streams):
+                end = MAX_FRAMES_REACHED
             self._raise_failures()
         except (RealtimeError, EngineError) as error:
             end = error.reason
@@ -293,7 +295,7 @@ class _Run:
         elif self._signals.code is not None or self._controls.quit:
             profiler.ended = "quit" if self._controls.quit else "interrupted"
         elif profiler.frames_out == self._options.max_frames:
-            profiler.ended = END_OF_INPUT
+            profiler.ended = MAX_FRAMES_REACHED
         else:
             profiler.ended = END_OF_INPUT
             _log.info("%s: %s", stream.name, END_OF_INPUT)
