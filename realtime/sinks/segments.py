@@ -252,6 +252,8 @@ class SegmentedVideoSink(Sink):
         current = self._writing()
         assert self._first_s is not None
         length_s = self._segment.length_s
+        # Where whole files are missing, the last picture does not stand still for them.
+        current.sink.end_at(now_s if now_s < self._cut_s + length_s else self._cut_s)
         self._cut_s = self._first_s + ((now_s - self._first_s) // length_s + 1) * length_s
         if self._before is not None:
             self._finish(self._before)

@@ -63,7 +63,8 @@ class VideoFileSink(Sink):
     """Writes a video file that plays up to the last second whatever happens.
 
     Time stamps are the source's own ticks (variable frame rates too; Matroska rounds to
-    milliseconds), the last frame lasts as long as it did in the source, and sound and
+    milliseconds). The last frame lasts as long as it did in the source, of frames that were
+    thinned out as long as the one before it but not past the source's end. Sound and
     subtitles are copied where the container takes them; of a run that is stopped early, up to
     the end of the last picture. Of a live source it is the sound that has come by the time
     two seconds of pictures have, and never more than a second of pictures waits for it later.
@@ -98,7 +99,10 @@ class VideoFileSink(Sink):
         self._context: SinkContext | None = None
         self._time_base = Fraction(1, 90000)
         self._last_pts: int | None = None
+        self._last_index = -1
         self._ticks: dict[int, int] = {}
+        self._thinned: int | None = None
+        self._unfinished: list[Packet] = []
         self._held: list[Packet] = []
         self._awaited: AwaitedSound | None = None
         self._begin_s: Fraction | None = None
@@ -188,7 +192,7 @@ class VideoFileSink(Sink):
             coder.color_primaries = picture.color_primaries
         picture = self._timed(item.frame, picture)
         try:
-            packets = list(self._finished(stream.encode(picture)))
+            packets = self._finished(stream.encode(picture))
             self._encoding = True
             if self._awaited is not None:
                 self._await_sound(self._awaited, packets, item.frame.packets)
@@ -223,8 +227,10 @@ class VideoFileSink(Sink):
             self._give_up()
             return
         try:
+            if self._thinned is not None:
+                self._end_after(self._thinned)
             self._begin_with_sound()
-            self._mux(container, self._finished(stream.encode(None)))
+            self._mux(container, self._finished(stream.encode(None), last=True))
             _, _, passthrough = self._parts()
             self._mux(container, passthrough.flush())
             container.close()
@@ -238,6 +244,27 @@ class VideoFileSink(Sink):
     def end_s(self) -> Fraction:
         """When the last picture ends, in seconds of the file."""
         return self._end_s
+
+    def end_at(self, time_s: Fraction) -> None:
+        """Let the last picture last until a time of the source, where the next file begins."""
+        self._thinned = None
+        if self._last_pts is not None:
+            self._set_last(round((time_s - self.origin_s) / self._time_base) - self._last_pts)
+
+    def _end_after(self, gap: int) -> None:
+        """Let the last of thinned-out pictures last as the one before, within the source."""
+        assert self._last_pts is not None
+        length_s = self._context.source.duration_s if self._context is not None else None
+        if length_s is not None:
+            end = round((Fraction(length_s) - self.origin_s) / self._time_base)
+            gap = min(gap, end - self._last_pts)
+        if gap > self._ticks.get(self._last_pts, gap):
+            self._set_last(gap)
+
+    def _set_last(self, ticks: int) -> None:
+        if self._last_pts is not None and self._last_pts in self._ticks and ticks > 0:
+            self._ticks[self._last_pts] = ticks
+            self._end_s = (self._last_pts + ticks) * self._time_base
 
     def _await_sound(
         self, awaited: AwaitedSound, pictures: Iterable[Packet], sound: Iterable[Packet]
@@ -276,7 +303,13 @@ class VideoFileSink(Sink):
             pts = self._last_pts + 1
         if self._begin_s is None:
             self._begin_s = frame.pts * frame.time_base
+        if self._last_pts is not None:
+            if self._last_pts in self._ticks:
+                self._ticks[self._last_pts] = pts - self._last_pts
+            skipped = frame.index > self._last_index + 1
+            self._thinned = pts - self._last_pts if skipped else None
         self._ticks[pts] = self._duration(frame, pts)
+        self._last_index = frame.index
         self._end_s = (pts + self._ticks[pts]) * self._time_base
         self._last_pts = pts
         if (picture.pts, picture.time_base) == (pts, self._time_base):
@@ -294,7 +327,7 @@ class VideoFileSink(Sink):
         if own > 0 and video.time_base:
             return max(1, round(own * video.time_base / self._time_base))
         if self._last_pts is not None:
-            return pts - self._last_pts
+            return max(1, (pts - self._last_pts) // max(1, frame.index - self._last_index))
         fps = (self._context.source.fps if self._context else None) or DEFAULT_FPS
         return max(1, round(1 / fps / self._time_base))
 
@@ -314,12 +347,20 @@ class VideoFileSink(Sink):
         self._held = rest[surplus:]
         return due + rest[:surplus]
 
-    def _finished(self, packets: Iterable[Packet]) -> Iterable[Packet]:
-        for packet in packets:
+    def _finished(self, packets: Iterable[Packet], *, last: bool = False) -> list[Packet]:
+        """Give packets their length; that of the newest picture is known with the next one."""
+        waiting, self._unfinished = [*self._unfinished, *packets], []
+        waits = not last and self.name != "-"  # who reads a pipe is to have all there is
+        finished: list[Packet] = []
+        for packet in waiting:
+            if waits and (self._unfinished or packet.pts == self._last_pts):
+                self._unfinished.append(packet)
+                continue
             ticks = self._ticks.pop(packet.pts, None) if packet.pts is not None else None
             if ticks is not None:
                 packet.duration = ticks
-            yield packet
+            finished.append(packet)
+        return finished
 
     def _mux(self, container: OutputContainer, packets: Iterable[Packet]) -> None:
         assert self._file is not None

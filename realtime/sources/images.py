@@ -160,7 +160,9 @@ class ImageSource(Source):
             why = error.strerror if isinstance(error, OSError | av.FFmpegError) else "no picture"
             log.warning("%s: skipped, cannot be read (%s)", shown(str(file)), why)
             return None
-        return upright_still(frame, data)
+        picture = upright_still(frame, data)
+        picture.duration = 0  # a picture has none; the decoder makes one up
+        return picture
 
 
 def find_images(place: str) -> list[Path]:

@@ -23,7 +23,7 @@ from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions, segment_options
 from rtseg.realtime.view import ViewOptions
 from tests.media import frame_number, make_video
-from tests.realtime.sinks.parts import TIME_BASE, context, read, rendered, write_frames
+from tests.realtime.sinks.parts import TICKS, TIME_BASE, context, read, rendered, write_frames
 
 SECOND = SegmentOptions(length_s=Fraction(1))
 VFR_MS = list(itertools.accumulate(itertools.islice(itertools.cycle([40, 8, 210, 33, 4, 90]), 90)))
@@ -372,3 +372,17 @@ def test_options_say_what_is_allowed(tmp_path):
     assert segment_options(None, None, []) is None
     for output in ("a.mp4", "file://x/A.MKV", str(tmp_path)):
         assert segment_options(Fraction(60), 5, ["null", output]).files == 5
+
+
+def test_the_picture_before_a_cut_lasts_until_the_next_file_begins(tmp_path):
+    pts = [0, 25 * TICKS, 55 * TICKS, 75 * TICKS, 300 * 25 * TICKS]
+    with SegmentedVideoSink(tmp_path / "s.mp4", SegmentOptions(length_s=Fraction(2))) as sink:
+        sink.open(context())
+        write_frames(sink, 5, pts=pts)
+    lengths = []
+    for path in sorted(tmp_path.glob("s*.mp4")):
+        with av.open(str(path)) as container:
+            lengths.append(container.duration / 1e6)
+    # From 0 to 2.2 s, from there to 4 s; the pause of 296 s is in no file.
+    assert lengths[:2] == pytest.approx([2.2, 1.8], abs=0.01)
+    assert len(lengths) == 3

@@ -571,3 +571,35 @@ def test_a_reader_that_goes_away(tmp_path):
     _, said = writer.communicate(timeout=60)
     assert time.monotonic() - began < 60
     assert b"the reader has gone" in said
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("realtime", [False, True])
+def test_thinned_out_pictures_last_until_the_next_or_the_end(tmp_path, suffix, realtime):
+    out = tmp_path / f"thin{suffix}"
+    options = EncodeOptions(preset="ultrafast") if realtime else EncodeOptions()
+    about = context(duration_s=3.0)
+    items = list(rendered(75))[::30]  # at 0, 1.2 and 2.4 s
+    sink = VideoFileSink(out, options)
+    sink.open(about)
+    for item in items:
+        sink.write(item)
+    sink.close()
+    with av.open(str(out)) as container:
+        (video,) = container.streams.video
+        packets = [p for p in container.demux(video) if p.pts is not None]
+        ends = [(p.pts + (p.duration or 0)) * p.time_base for p in packets]
+        assert len(packets) == 3
+        assert float(max(ends)) == pytest.approx(3.0, abs=0.01)
+        assert container.duration / 1e6 == pytest.approx(3.0, abs=0.01)
+    assert float(sink.end_s) == pytest.approx(3.0)
+
+
+def test_a_picture_that_nothing_was_left_out_before_keeps_its_own_length(tmp_path):
+    sink = VideoFileSink(tmp_path / "gap.mp4")
+    sink.open(context(duration_s=9.0))
+    for item in rendered(3, pts=[0, TICKS, 50 * TICKS]):
+        item.frame.video.duration, item.frame.video.time_base = TICKS, TIME_BASE
+        sink.write(item)
+    sink.close()
+    assert sink.end_s == 51 * TICKS * TIME_BASE
