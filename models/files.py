@@ -43,6 +43,12 @@ def write_whole(path: Path, data: bytes) -> None:
         raise writing_error(path, error) from error
 
 
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise `ModelError` if a file would be replaced unasked."""
+    if path.exists() and not overwrite:
+        raise ModelError(f"{path} exists; -y replaces it", reason="BAD_CONFIG")
+
+
 def check_weights_name(path: Path) -> None:
     """Raise `ModelError` where Keras would not write weights under such a name."""
     if not path.name.endswith(".weights.h5"):

@@ -89,6 +89,14 @@ class Frame:
         """Presentation time in seconds from the first frame."""
         return float(self.pts * self.time_base)
 
+    @property
+    def lasts_s(self) -> Fraction | None:
+        """How long the source shows it, in seconds; None where it does not say."""
+        ticks = getattr(self.video, "duration", 0) or 0
+        if ticks > 0 and self.video.time_base:
+            return Fraction(ticks * self.video.time_base)
+        return None
+
     def __repr__(self) -> str:
         return (
             f"Frame(index={self.index}, pts_s={self.pts_s:.3f}, "

@@ -383,9 +383,7 @@ class FileGrid(Grid):
     @staticmethod
     def _lasting_s(tile: GridTile, item: Rendered) -> float:
         """Return how long a picture is to be seen where none follows."""
-        video = item.frame.video
-        own = getattr(video, "duration", 0) or 0
-        if own > 0 and video.time_base:
-            return float(own * video.time_base)
+        if item.frame.lasts_s is not None:
+            return float(item.frame.lasts_s)
         fps = tile.info.fps if tile.info is not None else None
         return float(1 / (fps or Fraction(25)))

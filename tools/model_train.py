@@ -163,14 +163,12 @@ def find_rate(options: argparse.Namespace) -> None:
 def take_back_weights(options: argparse.Namespace) -> None:
     """Run ``rt-seg-model unweight``."""
     from rtseg.engines.labels import CITYSCAPES
-    from rtseg.models.errors import ModelError
-    from rtseg.models.files import check_weights_name, save_weights
+    from rtseg.models.files import check_free, check_weights_name, save_weights
     from rtseg.models.registry import build, load_weights
     from rtseg.models.stock import class_weights, load_stock
     from rtseg.models.unweight import unweight
 
-    if options.out.exists() and not options.overwrite:
-        raise ModelError(f"{options.out} exists; -y replaces it", reason="BAD_CONFIG")
+    check_free(options.out, overwrite=options.overwrite)
     check_weights_name(options.out)
     config = _config(options, {"validation": None, "distill": 0.0})
     model = build(config.network)

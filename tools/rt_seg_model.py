@@ -136,26 +136,20 @@ def _shares(text: str) -> list[float]:
         ) from None
 
 
-def _check_free(options: argparse.Namespace) -> None:
-    """Refuse to replace a file unasked."""
-    from rtseg.models.errors import ModelError
-
-    if options.out.exists() and not options.overwrite:
-        raise ModelError(f"{options.out} exists; -y replaces it", reason="BAD_CONFIG")
-
-
 def _average(options: argparse.Namespace) -> None:
-    _check_free(options)
     from rtseg.models.average import average_weights
-    from rtseg.models.files import check_weights_name, save_weights
+    from rtseg.models.files import check_free, check_weights_name, save_weights
 
+    check_free(options.out, overwrite=options.overwrite)
     check_weights_name(options.out)
     save_weights(average_weights(options.network, options.weights, options.shares), options.out)
     print(f"{options.out}: the mean of {len(options.weights)} files")
 
 
 def _export(options: argparse.Namespace) -> None:
-    _check_free(options)
+    from rtseg.models.files import check_free
+
+    check_free(options.out, overwrite=options.overwrite)
     from rtseg.models.export import export_onnx
     from rtseg.models.registry import build, load_weights
 

@@ -322,10 +322,8 @@ class VideoFileSink(Sink):
         return timed
 
     def _duration(self, frame: Frame, pts: int) -> int:
-        video = frame.video
-        own = getattr(video, "duration", 0) or 0
-        if own > 0 and video.time_base:
-            return max(1, round(own * video.time_base / self._time_base))
+        if frame.lasts_s is not None:
+            return max(1, round(frame.lasts_s / self._time_base))
         if self._last_pts is not None:
             return max(1, (pts - self._last_pts) // max(1, frame.index - self._last_index))
         fps = (self._context.source.fps if self._context else None) or DEFAULT_FPS
