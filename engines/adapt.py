@@ -26,6 +26,7 @@ from rtseg.engines.graph import (
     prepend_head,
 )
 from rtseg.engines.labels import CITYSCAPES, ClassTable
+from rtseg.engines.one_channel import choose_threshold, onnx_operations
 from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
 from rtseg.engines.sidecar import Sidecar, default_classes, read_sidecar, sidecar_path
@@ -147,6 +148,7 @@ def _adapt_foreign(
     model = _fix_size(model, image)
     output = ports.choose_output(_outputs(model, path), image, note.output)
     use_channels, classes = choose_classes(note, output, path)
+    threshold = choose_threshold(note, output, onnx_operations(model, output.name), path)
     spec = describe(note, image, classes, _precision(model), path)
     if {FRAMES, LABELS, LOGIT_MEAN} & _tensor_names(model):
         model, image, output = _with_prefix(model, image, output)
@@ -157,10 +159,11 @@ def _adapt_foreign(
         height=image.height,
         width=image.width,
         use_channels=use_channels,
+        threshold=threshold,
         id_count=len(classes),
     )
     _check(model, path)
-    assumed = () if known else warn_of_assumptions(note, image, output, classes, path)
+    assumed = () if known else warn_of_assumptions(note, image, output, classes, path, threshold)
     return AdaptedModel(model, spec, guarded=output.kind == "logits", assumed=assumed)
 
 
@@ -216,7 +219,12 @@ def refuse_normalisation_of_uint8(
 
 
 def warn_of_assumptions(
-    note: Sidecar, image: ImageInput, output: SegmentationOutput, classes: ClassTable, path: Path
+    note: Sidecar,
+    image: ImageInput,
+    output: SegmentationOutput,
+    classes: ClassTable,
+    path: Path,
+    threshold: float,
 ) -> tuple[str, ...]:
     """Log, in one warning, what is taken for granted of a foreign file, and return it."""
     assumed = []
@@ -227,6 +235,8 @@ def warn_of_assumptions(
     if note.classes is None:
         named = "the 19 of Cityscapes" if classes is CITYSCAPES else f"{len(classes)} without names"
         assumed.append(f"classes: {named}")
+    if output.channels == 1 and note.threshold is None:
+        assumed.append(f"the second class where the score is above {threshold:g}")
     if assumed:
         _log.warning(
             "%s does not say everything; assumed: %s. If that is wrong, say it in %s, as in "
@@ -249,6 +259,15 @@ def choose_classes(
     """
     if output.kind == "labels":
         return None, note.classes or CITYSCAPES
+    if output.channels == 1:
+        classes = note.classes or default_classes(2)
+        if len(classes) != 2:
+            raise EngineError(
+                f"{sidecar_path(path)}: {output.name} has one channel, which tells two classes "
+                f"apart. Received: {len(classes)} classes",
+                reason="BAD_INPUT",
+            )
+        return None, classes
     count = note.use_channels or output.channels
     if count > output.channels:
         raise EngineError(

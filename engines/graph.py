@@ -105,6 +105,7 @@ def append_tail(
     height: int,
     width: int,
     use_channels: int | None = None,
+    threshold: float = 0.0,
     id_count: int = VOID_ID,
     labels: str = LABELS,
     logit_mean: str | None = LOGIT_MEAN,
@@ -117,6 +118,7 @@ def append_tail(
         height: rows of the labels, in pixels.
         width: columns of the labels, in pixels.
         use_channels: only the first so many channels are classes; None takes all.
+        threshold: where the output has one channel: above it, a pixel is the second class.
         id_count: class ids outside 0..id_count-1 become 255, for an output that is
             labels already.
         labels: name of the new output.
@@ -132,7 +134,7 @@ def append_tail(
     else:
         if logit_mean is not None:
             infos.append(helper.make_tensor_value_info(logit_mean, TensorProto.FLOAT, []))
-        _append_logits(build, output, height, width, use_channels, labels, logit_mean)
+        _append_logits(build, output, height, width, use_channels, threshold, labels, logit_mean)
     build.insert_after()
     del model.graph.output[:]
     model.graph.output.extend(infos)
@@ -144,6 +146,7 @@ def _append_logits(
     height: int,
     width: int,
     use_channels: int | None,
+    threshold: float,
     labels: str,
     logit_mean: str | None,
 ) -> None:
@@ -160,6 +163,10 @@ def _append_logits(
         channels = use_channels
     if logit_mean is not None:
         build.node("ReduceMean", [tensor], output=logit_mean, keepdims=0)
+    if channels == 1:  # the first class has as much as the second lacks
+        twice = build.constant(np.array(2.0 * threshold, np.float32))
+        tensor = build.node("Concat", [build.node("Sub", [twice, tensor]), tensor], axis=axis)
+        channels = 2
     if (output.height, output.width) != (height, width):
         if axis == 3:
             tensor = build.node("Transpose", [tensor], perm=[0, 3, 1, 2])

@@ -21,6 +21,7 @@ from rtseg.engines.adapt import (
 from rtseg.engines.errors import EngineError
 from rtseg.engines.graph import FRAMES, LABELS, LOGIT_MEAN
 from rtseg.engines.labels import VOID_ID
+from rtseg.engines.one_channel import choose_threshold, openvino_operations
 from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
 from rtseg.engines.sidecar import read_sidecar
@@ -65,8 +66,10 @@ def adapt_ir(core: Any, path: Path, size: tuple[int, int] | None = None) -> Adap
         ) from error
     output = ports.choose_output(ports_of(model.outputs), image, note.output)
     use_channels, classes = choose_classes(note, output, path)
+    end = _end_of(model, output)
+    threshold = choose_threshold(note, output, openvino_operations(end.get_node()), path)
     spec = describe(note, image, classes, _precision(model), path)
-    wrapped = _wrap(model, image, output, spec, use_channels)
+    wrapped = _wrap(model, image, output, spec, use_channels, threshold)
     assumed: tuple[str, ...] = ()
     if carried:
         spec = replace(
@@ -77,7 +80,7 @@ def adapt_ir(core: Any, path: Path, size: tuple[int, int] | None = None) -> Adap
             output_kind="labels",
         )
     else:
-        assumed = warn_of_assumptions(note, image, output, classes, path)
+        assumed = warn_of_assumptions(note, image, output, classes, path, threshold)
     return AdaptedModel(wrapped, spec, output.kind == "logits", assumed)
 
 
@@ -125,6 +128,7 @@ def _wrap(
     output: SegmentationOutput,
     spec: EngineSpec,
     use_channels: int | None,
+    threshold: float,
 ) -> Any:
     """Return a network around ``model`` with the head and the tail of :mod:`graph`."""
     openvino = load_openvino()
@@ -150,13 +154,12 @@ def _wrap(
 
     for target in model.inputs[0].get_target_inputs():
         target.replace_source_output(tensor.output(0))
-    position = [port.name for port in ports_of(model.outputs)].index(output.name)
-    end = model.outputs[position].get_node().input_value(0)
+    end = _end_of(model, output)
     results = []
     if output.kind == "labels":
         tensor = _labels(ops, end, output, spec)
     else:
-        tensor, mean = _logits(ops, end, output, spec, use_channels)
+        tensor, mean = _logits(ops, end, output, spec, use_channels, threshold)
         mean.output(0).set_names({LOGIT_MEAN})
         results.append(ops.result(mean, name=LOGIT_MEAN))
     frames.output(0).set_names({FRAMES})
@@ -165,8 +168,19 @@ def _wrap(
     return openvino.Model(results, [frames], spec.network)
 
 
+def _end_of(model: Any, output: SegmentationOutput) -> Any:
+    """Return what feeds the result of this name."""
+    position = [port.name for port in ports_of(model.outputs)].index(output.name)
+    return model.outputs[position].get_node().input_value(0)
+
+
 def _logits(
-    ops: Any, end: Any, output: SegmentationOutput, spec: EngineSpec, use_channels: int | None
+    ops: Any,
+    end: Any,
+    output: SegmentationOutput,
+    spec: EngineSpec,
+    use_channels: int | None,
+    threshold: float,
 ) -> tuple[Any, Any]:
     tensor = ops.convert(end, "f32")
     if output.layout == "nhwc":
@@ -175,6 +189,8 @@ def _logits(
         bounds = [np.array([n], np.int64) for n in (0, use_channels, 1, 1)]
         tensor = ops.slice(tensor, *bounds)
     mean = ops.reduce_mean(tensor, np.arange(4, dtype=np.int64), keep_dims=False)
+    if output.channels == 1:
+        tensor = ops.concat([ops.subtract(np.float32(2 * threshold), tensor), tensor], 1)
     if (output.height, output.width) != (spec.height, spec.width):
         tensor = ops.interpolate(
             tensor,

@@ -20,6 +20,7 @@ Layout = Literal["nchw", "nhwc"]
 OutputKind = Literal["logits", "labels"]
 
 _FLOATS = ("float32", "float16", "float64", "bfloat16")
+_COARSEST = 32  # stride of the coarsest grid in which a single channel is a segmentation
 _INTEGERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 
@@ -74,7 +75,8 @@ class SegmentationOutput:
         dtype: numpy's name of the element type.
         kind: ``logits`` (one score a class) or ``labels`` (class ids).
         layout: order of the axes; of no meaning for labels.
-        channels: number of scores a pixel; 0 for labels.
+        channels: number of scores a pixel; 0 for labels. A single one is the score of the second
+            of two classes.
         height: rows of the output, in its own pixels.
         width: columns of the output, in its own pixels.
     """
@@ -159,7 +161,8 @@ def choose_output(
     """Find the output that is a segmentation of the picture.
 
     Of several (auxiliary heads) the one with the finest grid is taken, then scores before
-    class ids, then the first.
+    class ids, then the first; a single score a pixel, which may be a depth or a confidence,
+    only where there is nothing else.
 
     Args:
         ports: the outputs of the network, for the size of ``image``.
@@ -184,11 +187,18 @@ def choose_output(
     found = [output for port in chosen if (output := _segmentation(port, image)) is not None]
     if not found:
         raise EngineError(
-            "no output is a segmentation (scores NxCxhxw or NxhxwxC with 2 to "
-            f"{VOID_ID} classes, or whole-number class ids Nxhxw). Outputs: {list_ports(chosen)}",
+            "no output is a segmentation (scores NxCxhxw or NxhxwxC with 1 to "
+            f"{VOID_ID} channels, or whole-number class ids Nxhxw). Outputs: {list_ports(chosen)}",
             reason="ENGINE_UNSUPPORTED",
         )
-    return max(found, key=lambda output: (output.height * output.width, output.kind == "logits"))
+    return max(
+        found,
+        key=lambda output: (
+            output.channels != 1,
+            output.height * output.width,
+            output.kind == "logits",
+        ),
+    )
 
 
 def _is_box_list(port: Port) -> bool:
@@ -220,9 +230,13 @@ def _segmentation(port: Port, image: ImageInput) -> SegmentationOutput | None:
         channels, rows, columns = (
             (shape[1], shape[2], shape[3]) if layout == "nchw" else (shape[3], shape[1], shape[2])
         )
-        if channels and 2 <= channels <= VOID_ID and _same_grid(rows, columns, image):
+        if channels and channels <= VOID_ID and _same_grid(rows, columns, image):
             assert rows is not None
             assert columns is not None
+            if channels == 1 and (
+                _COARSEST * rows < image.height or _COARSEST * columns < image.width
+            ):
+                continue  # a single score has no other sign of what it is than its grid
             found = SegmentationOutput(
                 port.name, port.dtype, "logits", layout, channels, rows, columns
             )

@@ -40,6 +40,8 @@ class Sidecar:
         bgr: whether the network takes blue first.
         classes: the class table.
         use_channels: how many of the output channels are classes, from the first on.
+        threshold: of a network that gives one score a pixel: above it, a pixel is the second
+            class.
         input: name of the picture input.
         output: name of the segmentation output, where a network has several.
         licence: licence note of the weights.
@@ -54,6 +56,7 @@ class Sidecar:
     bgr: bool | None = None
     classes: ClassTable | None = None
     use_channels: int | None = None
+    threshold: float | None = None
     input: str | None = None
     output: str | None = None
     licence: str | None = None
@@ -124,6 +127,7 @@ def parse_sidecar(values: object) -> Sidecar:
         bgr=_flag(values, "bgr"),
         classes=_classes(values),
         use_channels=_count(values, "use_channels"),
+        threshold=_number(values, "threshold"),
         input=_text(values, "input"),
         output=_text(values, "output"),
         licence=_text(values, "licence"),

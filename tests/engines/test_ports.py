@@ -108,7 +108,7 @@ def test_the_layout_whose_grid_is_the_pictures_is_taken(
         [Port("class", F, (1, 1000))],
         [Port("features", F, (1, 2048, 16, 32))],
         [Port("pooled", F, (1, 64, 1, 1))],
-        [Port("depth", F, (1, 1, 512, 1024))],
+        [Port("pooled", F, (1, 1, 4, 8))],
         [Port("boxes", F, (1, 84, 8400))],
         [Port("boxes", F, (1, 116, 8400)), Port("prototypes", F, (1, 32, 128, 256))],
         [Port("rank", F, None)],
