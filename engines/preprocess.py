@@ -95,6 +95,12 @@ def array_to_engine_input(image: U8, height: int, width: int, *, out: U8 | None 
     Raises:
         EngineError: ``BAD_INPUT`` where ``image`` is not such an array.
     """
+    if not isinstance(image, np.ndarray):
+        raise EngineError(
+            "an image must be a NumPy array, uint8 of shape H x W x 3. Received: "
+            f"{type(image).__name__}",
+            reason="BAD_INPUT",
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise EngineError(
             "an image must be uint8 of shape H x W x 3. Received: "

@@ -59,6 +59,14 @@ class OpenNetwork:
         return self.predict(image, size)
 
 
+def fit_to(image: U8, size: tuple[int, int]) -> U8:
+    """Bring RGB uint8 (H, W, 3) to ``size`` (height, width) as the loop does: shrunk by area."""
+    height, width = size
+    smaller = height <= image.shape[0] and width <= image.shape[1]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
+
+
 def upsample_argmax(logits: NDArray[np.float32], size: tuple[int, int]) -> U8:
     """Upsample logits (C, h, w) bilinearly to ``size`` (height, width); return the argmax.
 
@@ -93,7 +101,7 @@ def keras_predictor(model: keras.Model, upsample: str = "logits") -> OpenNetwork
     height, width = (int(side) for side in model.input_shape[1:3])
 
     def predict(image: U8, size: tuple[int, int]) -> U8:
-        view = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        view = fit_to(image, (height, width))
         logits = np.asarray(model.predict_on_batch(view[None].astype(np.float32)))
         planes = np.ascontiguousarray(logits[0].transpose(2, 0, 1))
         if upsample == "logits":
@@ -109,11 +117,10 @@ def engine_predictor(path: Path, **options: Any) -> Iterator[OpenNetwork]:
     from rtseg.engines.registry import open_engine
 
     with open_engine(path, **options) as engine:
-        size_in = (engine.spec.width, engine.spec.height)
+        size_in = (engine.spec.height, engine.spec.width)
 
         def predict(image: U8, size: tuple[int, int]) -> U8:
-            view = cv2.resize(image, size_in, interpolation=cv2.INTER_LINEAR)
-            return nearest(engine.infer(np.asarray(view, np.uint8)[None])[0], size)
+            return nearest(engine.infer(fit_to(image, size_in)[None])[0], size)
 
         yield OpenNetwork(predict, engine.spec.classes)
 
@@ -170,7 +177,7 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
     entry = session.get_inputs()[0]
 
     def predict(image: U8, size: tuple[int, int]) -> U8:
-        view = cv2.resize(image, (spec.width, spec.height), interpolation=cv2.INTER_LINEAR)
+        view = fit_to(image, (spec.height, spec.width))
         return upsample_argmax(session.run(None, {entry.name: view[None]})[0][0], size)
 
     return OpenNetwork(predict, spec.classes)

@@ -236,14 +236,18 @@ class _Collector:
         connections = CounterMetricFamily(
             "rtseg_output_connections", "Times a receiver was connected.", labels=["output"]
         )
+        seen: dict[str, int] = {}
         for output in list(self._outputs):
             counts = output.counts()
             if counts is None:
                 continue
-            sent.add_metric([output.name], counts.sent)
-            connections.add_metric([output.name], counts.connections)
+            # Prometheus refuses a page that gives one series twice.
+            number = seen[output.name] = seen.get(output.name, 0) + 1
+            name = output.name if number == 1 else f"{output.name} #{number}"
+            sent.add_metric([name], counts.sent)
+            connections.add_metric([name], counts.connections)
             for reason, count in sorted(counts.dropped.items()):
-                dropped.add_metric([output.name, reason], count)
+                dropped.add_metric([name, reason], count)
         yield from (family for family in (sent, dropped, connections) if family.samples)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,6 +182,11 @@ def _refuse_others(classes: ClassTable) -> None:
         )
 
 
+def _number(value: float) -> float | None:
+    """Return what JSON can say of a value: it has no NaN."""
+    return None if math.isnan(value) else value
+
+
 def consistency(options: argparse.Namespace) -> None:
     """Judge how steady a network is on a clip and print the figures."""
     _check_network(options)
@@ -208,8 +214,8 @@ def consistency(options: argparse.Namespace) -> None:
     if options.json:
         found = {
             "pairs": result.pairs,
-            "mean_iou": result.mean_iou,
-            "agreement": result.agreement,
+            "mean_iou": _number(result.mean_iou),
+            "agreement": _number(result.agreement),
             "judged": result.judged,
             "class_iou": by_class,
         }

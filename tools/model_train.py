@@ -195,6 +195,8 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
     roots = {}
     for entry in options.root:
         name, sign, place = entry.partition("=")
+        if sign and str(Path(place).resolve()) in known:
+            continue  # a run's own configuration, which says already where the data lie
         if not sign or name not in known:
             raise ModelError(
                 f"--root {entry}: expected NAME=DIR with NAME one of {', '.join(known)}",

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rtseg.realtime.errors import UsageError
 from rtseg.realtime.parser import Parser, parse_command
 from rtseg.tools.argument_types import share, size
 from rtseg.tools.ending import open_closed_streams, say_failure
@@ -149,6 +150,8 @@ def _average(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from rtseg.models.files import check_free
 
+    if options.out.suffix.lower() != ".onnx":
+        raise UsageError(f"an exported network is an .onnx file. Received: {options.out}")
     check_free(options.out, overwrite=options.overwrite)
     from rtseg.models.export import export_onnx
     from rtseg.models.registry import build, load_weights

@@ -18,7 +18,13 @@ from rtseg.realtime.sources.interrupt import Gate, call_apart
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.pace import Pace
 from rtseg.realtime.sources.passthrough import Passthrough
-from rtseg.realtime.sources.probe import count_frames, frame_rate, length_s, video_stream
+from rtseg.realtime.sources.probe import (
+    count_frames,
+    frame_rate,
+    length_s,
+    others_left_out,
+    video_stream,
+)
 from rtseg.realtime.sources.source import Source
 from rtseg.realtime.sources.templates import detached
 
@@ -187,6 +193,8 @@ class ContainerSource(Source):
     def _prepare(self, container: InputContainer) -> SourceInfo:
         video = video_stream(container, self._name)
         self._live = self._is_live(container)
+        if not self._live and (said := others_left_out(container, video)):
+            log.warning("%s: %s", self._name, said)
         self._pace = Pace() if self._live and container.format.name == "hls" else None
         video.codec_context.thread_count = self._options.threads
         # Frame threads hold frames back, which a live picture cannot afford.

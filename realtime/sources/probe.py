@@ -44,6 +44,28 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     return chosen
 
 
+def others_left_out(container: InputContainer, chosen: VideoStream) -> str | None:
+    """Return what a file of several video tracks, such as front and rear camera, should say.
+
+    The variants of one picture in an HLS or DASH list are no other pictures.
+    """
+    from av.stream import Disposition
+
+    tracks = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if len(tracks) < 2 or container.format.name in ("hls", "dash"):
+        return None
+    number = tracks.index(chosen) + 1
+    return (
+        f"{len(tracks)} video tracks; only number {number} ({chosen.width}x{chosen.height}) is "
+        f"segmented. Another one alone: ffmpeg -i FILE -map 0:v:N -map 0:a? -c copy OTHER_FILE "
+        "(N counts from 0)"
+    )
+
+
 def frame_rate(video: VideoStream) -> Fraction | None:
     """Return the nominal frame rate, or None where there is none that makes sense."""
     for rate in (video.guessed_rate, video.average_rate, video.base_rate):

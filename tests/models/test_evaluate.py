@@ -13,11 +13,13 @@ from rtseg.calibration.camvid import find_camvid, to_cityscapes_table
 from rtseg.calibration.cityscapes import find_samples, read_image, read_label
 from rtseg.engines.errors import EngineError
 from rtseg.engines.labels import CITYSCAPES
+from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.models.errors import ModelError
 from rtseg.models.evaluate import (
     as_text,
     engine_predictor,
     find_data,
+    fit_to,
     judge,
     keras_predictor,
     logits_predictor,
@@ -153,3 +155,14 @@ def test_only_our_files_can_be_cut(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"\x00\x01")
     with pytest.raises(ModelError, match="no ONNX file that can be read"):
         logits_predictor(tmp_path / "bad.onnx")
+
+
+def test_large_images_are_shrunk_as_in_the_loop() -> None:
+    """By area: of fine stripes their mean is left, not one of them."""
+    image = np.zeros((256, 512, 3), np.uint8)
+    image[:, ::2] = 200
+    small = fit_to(image, (64, 64))
+    assert np.abs(small.astype(int) - 100).max() <= 1
+    image = np.random.default_rng(0).integers(0, 255, image.shape, dtype=np.uint8)
+    looped = array_to_engine_input(image, 64, 64)
+    assert np.abs(fit_to(image, (64, 64)).astype(int) - looped.reshape(64, 64, 3)).max() <= 3

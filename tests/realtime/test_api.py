@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,3 +156,10 @@ def test_who_asks_gets_the_newest_frame_of_a_live_source(newest: bool, expected:
     assert first is not None
     assert second is not None
     assert [first.frame.index, second.frame.index] == expected
+
+
+@pytest.mark.parametrize("image", ["street.png", None, [[0, 0, 0]]])
+def test_what_is_no_array_is_told(image: Any) -> None:
+    with Segmenter() as segment, pytest.raises(EngineError, match="NumPy array") as caught:
+        segment(image)
+    assert caught.value.reason == "BAD_INPUT"

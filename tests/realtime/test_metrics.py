@@ -136,6 +136,18 @@ def test_what_a_network_output_leaves_out_is_told(profiler: Profiler) -> None:
     assert files.name not in names
 
 
+def test_two_outputs_to_one_server_are_two_series(profiler: Profiler) -> None:
+    address = f"rtsp://127.0.0.1:{free_port()}/live"
+    sinks = [NetworkSink(parse_network(address)) for _ in range(2)]
+    with MetricsServer(0, {SOURCE: profiler}, outputs=sinks) as server:
+        for sink in sinks:
+            sink.open(context((64, 48), live=True))
+            sink.close()
+        families = scrape(server.port)
+    samples = families["rtseg_output_pictures"].samples
+    assert [sample.labels["output"] for sample in samples] == [address, f"{address} #2"]
+
+
 def test_buckets_only_grow_and_end_with_all() -> None:
     histogram = LatencyHistogram()
     for step in range(2000):

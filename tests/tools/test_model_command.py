@@ -83,6 +83,13 @@ def test_export_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture
     assert target.read_text() == "mine"
 
 
+def test_an_export_is_an_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "net"
+    assert main(["export", str(tmp_path / "w.weights.h5"), str(target)]) == 2
+    assert "error: USAGE: an exported network is an .onnx file" in one_line(capsys)
+    assert not target.exists()
+
+
 def test_a_network_from_weights_to_score(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

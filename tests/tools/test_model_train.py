@@ -78,6 +78,18 @@ def test_the_limit_is_kept_with_the_run(data: Path, capsys: pytest.CaptureFixtur
     assert "city: 2 images" in capsys.readouterr().out
 
 
+def test_a_run_goes_on_from_its_own_configuration_with_the_same_roots(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "elsewhere").symlink_to(data / "city")
+    rest = ["--data", str(data), "--out", str(data / "out"), "--steps", "1"]
+    rest += ["--root", f"city={data / 'elsewhere'}"]
+    assert main(["train", str(data / "run.json"), *rest, "--set", "network=fast-scnn"]) == 0
+    assert main(["train", str(data / "out" / "config.json"), "--resume", *rest]) == 0
+    assert main(["train", str(data / "out" / "config.json"), *rest, "--root", f"moon={data}"]) == 2
+    assert "expected NAME=DIR" in capsys.readouterr().err
+
+
 def test_a_run_of_the_other_trainer_is_not_begun_anew(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

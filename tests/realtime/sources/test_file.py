@@ -302,6 +302,29 @@ def test_a_cover_picture_is_not_the_video(tmp_path: Path) -> None:
     assert caught.value.reason == "NOT_A_VIDEO"
 
 
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_second_video_track_is_left_out_aloud(
+    tmp_path: Path, container: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of dashcams that keep the rear camera in the same file."""
+    path = tmp_path / "two.video"
+    with av.open(str(path), "w", format=container) as out:
+        tracks = [out.add_stream("libx264", rate=25) for _ in range(2)]
+        for track, size in zip(tracks, ((96, 64), (48, 32)), strict=True):
+            assert isinstance(track, av.VideoStream)
+            track.width, track.height = size
+        for index in range(5):
+            for track in tracks:
+                frame = picture(index, (track.width, track.height))
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                out.mux(track.encode(frame))
+        for track in tracks:
+            out.mux(track.encode(None))
+    assert numbers(read(path)) == [0, 1, 2, 3, 4]
+    (said,) = [line.message for line in caplog.records if "tracks" in line.message]
+    assert "2 video tracks; only number 1 (96x64) is segmented" in said
+
+
 # -- broken files ------------------------------------------------------------------------
 
 
