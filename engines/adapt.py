@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rtseg.engines import onnxfile, ports
+from rtseg.engines import onnx_edit, onnxfile, ports
 from rtseg.engines.errors import EngineError
 from rtseg.engines.fingerprint import network_sha256
 from rtseg.engines.graph import (
@@ -130,11 +130,13 @@ def _adapt_ours(
     kept = [value for value in model.graph.output if value.name == labels]
     del model.graph.output[:]
     model.graph.output.extend(kept)
-    _set_shape(_value(model.graph.input, takes[0].name), (1, height, width, 3))
-    _set_shape(model.graph.output[0], (1, height, width))
+    onnx_edit.set_shape(
+        onnx_edit.find_value(model.graph.input, takes[0].name), (1, height, width, 3)
+    )
+    onnx_edit.set_shape(model.graph.output[0], (1, height, width))
     del model.graph.value_info[:]
     guarded = guard_logits(model, labels)
-    _rename(model, {takes[0].name: FRAMES, labels: LABELS})
+    onnx_edit.rename(model, {takes[0].name: FRAMES, labels: LABELS})
     spec = replace(spec, height=height, width=width)
     return AdaptedModel(model, spec, guarded)
 
@@ -150,8 +152,8 @@ def _adapt_foreign(
     use_channels, classes = choose_classes(note, output, path)
     threshold = choose_threshold(note, output, onnx_operations(model, output.name), path)
     spec = describe(note, image, classes, _precision(model), path)
-    if {FRAMES, LABELS, LOGIT_MEAN} & _tensor_names(model):
-        model, image, output = _with_prefix(model, image, output)
+    if {FRAMES, LABELS, LOGIT_MEAN} & onnx_edit.tensor_names(model):
+        model, image, output = onnx_edit.with_prefix(model, image, output)
     prepend_head(model, image, mean=spec.mean, std=spec.std, scale=spec.scale, bgr=spec.bgr)
     append_tail(
         model,
@@ -317,7 +319,7 @@ def _fix_size(model: Any, image: ImageInput) -> Any:
     """Settle one frame of the chosen size as input, and infer every other shape anew."""
     import onnx
 
-    _set_shape(_value(model.graph.input, image.name), image.shape)
+    onnx_edit.set_shape(onnx_edit.find_value(model.graph.input, image.name), image.shape)
     declared = {port.name: port for port in onnxfile.ports_of(model.graph.output)}
     for value in model.graph.output:
         shape = declared[value.name].shape
@@ -355,40 +357,6 @@ def _outputs(model: Any, path: Path) -> list[Port]:
     ]
 
 
-def _with_prefix(
-    model: Any, image: ImageInput, output: SegmentationOutput
-) -> tuple[Any, ImageInput, SegmentationOutput]:
-    """Rename every tensor, so that the names of our inputs and outputs are free."""
-    from onnx import compose
-
-    prefix = "network/"
-    return (
-        compose.add_prefix(model, prefix),
-        replace(image, name=prefix + image.name),
-        replace(output, name=prefix + output.name),
-    )
-
-
-def _tensor_names(model: Any) -> set[str]:
-    names = {name for node in model.graph.node for name in (*node.input, *node.output)}
-    return names | {value.name for value in model.graph.input}
-
-
-def _rename(model: Any, names: dict[str, str]) -> None:
-    """Rename tensors of the main graph (no subgraph may see them)."""
-    names = {old: new for old, new in names.items() if old != new}
-    if not names:
-        return
-    if taken := sorted(set(names.values()) & _tensor_names(model)):
-        raise EngineError(f"the network uses the name {taken[0]} twice", reason="ENGINE_DAMAGED")
-    for node in model.graph.node:
-        for tensors in (node.input, node.output):
-            for position, name in enumerate(tensors):
-                tensors[position] = names.get(name, name)
-    for value in (*model.graph.input, *model.graph.output):
-        value.name = names.get(value.name, value.name)
-
-
 def _fits(port: Port, wanted: tuple[int | None, ...]) -> bool:
     """Tell whether a port is uint8 and has these axes, None standing for any length."""
     shape = port.shape
@@ -398,17 +366,6 @@ def _fits(port: Port, wanted: tuple[int | None, ...]) -> bool:
         and len(shape) == len(wanted)
         and all(want is None or have == want for want, have in zip(wanted, shape, strict=True))
     )
-
-
-def _value(values: Any, name: str) -> Any:
-    return next(value for value in values if value.name == name)
-
-
-def _set_shape(value: Any, shape: tuple[int, ...]) -> None:
-    tensor = value.type.tensor_type
-    tensor.ClearField("shape")
-    for length in shape:
-        tensor.shape.dim.add().dim_value = length
 
 
 def _check(model: Any, path: Path) -> None:
