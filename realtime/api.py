@@ -314,6 +314,7 @@ class _HandOver(Sink):
     """
 
     wants_picture = False
+    any_size = True
     name = "stream"
 
     def __init__(self, *, newest: bool) -> None:

@@ -44,6 +44,11 @@ class Outputs:
         return any(sink.wants_picture for sink in self._sinks)
 
     @property
+    def any_size(self) -> bool:
+        """Whether every output takes pictures of mixed sizes."""
+        return all(sink.any_size for sink in self._sinks)
+
+    @property
     def presents(self) -> bool:
         """Whether somebody looks on at any output."""
         return any(sink.presents for sink in self._sinks)

@@ -109,6 +109,8 @@ class Stream:
         source.observer = self.profiler
         self._painter = painter
         self._refiner = refiner
+        # What a refiner remembers of a frame must fit the next one.
+        self._any_size = self._outputs.any_size and refiner is None
         self._flow = flow or FlowOptions()
         self._controls = controls
         self._segmented: Slot[Segmented] = Slot(1)
@@ -427,12 +429,16 @@ class Stream:
         trace.span("wait for outputs", put_ns, now_ns(), index)
 
     def _like_first(self, frame: Frame) -> Frame:
-        """Give a frame the first one's size and colours (mixed images, another camera mode)."""
+        """Give a frame the first one's colours and, if an output needs it, size.
+
+        Frames differ in a folder of mixed images, or where a camera changes its mode.
+        """
         assert self.info is not None
         if self._tags is None:
             self._tags = colour_tags(frame.video)
-        video = converted(frame.video, self._tags, (self.info.width, self.info.height))
+        own = (frame.video.width, frame.video.height)
+        size = own if self._any_size else (self.info.width, self.info.height)
+        video = converted(frame.video, self._tags, size)
         if video is frame.video:
             return frame
-        size = (frame.video.width, frame.video.height)
-        return dataclasses.replace(frame, video=video, source_size=size)
+        return dataclasses.replace(frame, video=video, source_size=own)

@@ -83,6 +83,8 @@ class ImageSink(Sink):
         UsageError: no number in the name, or no image suffix.
     """
 
+    any_size = True
+
     def __init__(self, pattern: str | Path, *, overwrite: bool = False) -> None:
         self.name = str(pattern)
         self._pattern = Path(pattern)

@@ -86,6 +86,7 @@ class JsonlSink(Sink):
     """
 
     wants_picture = False
+    any_size = True
 
     def __init__(
         self,

@@ -71,6 +71,7 @@ class LabelSink(Sink):
     """
 
     wants_picture = False
+    any_size = True
 
     def __init__(
         self, directory: str | Path, ids: LabelIds = "trainids", *, overwrite: bool = False

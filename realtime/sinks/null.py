@@ -17,6 +17,8 @@ class NullSink(Sink):
 
     name = "null"
 
+    any_size = True
+
     def __init__(self, *, wants_picture: bool = True) -> None:
         self.wants_picture = wants_picture
         self.frames = 0

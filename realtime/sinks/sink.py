@@ -78,6 +78,10 @@ class Sink(ABC):
     """Whether ``write`` returns once a person sees the frame (a window): the end-to-end
     clock then stops after ``write``, otherwise when the frame is handed to it."""
 
+    any_size: bool = False
+    """Whether each picture may have a size of its own; where every output of a stream allows it,
+    pictures of mixed sizes keep theirs, else all get the first one's."""
+
     name: str = "sink"
     """What the user asked for, for people."""
 

@@ -62,6 +62,25 @@ def test_label_maps_of_mixed_pictures_lie_on_their_pictures(tmp_path: Path) -> N
     assert shapes == [(height, width) for width, height in sizes]
 
 
+@pytest.mark.parametrize("view", ["overlay", "mask", "side-by-side"])
+def test_pictures_of_mixed_sizes_keep_theirs_in_pictures(tmp_path: Path, view: str) -> None:
+    """In a video they cannot: there all get the first one's size."""
+    sizes = [(320, 180), (180, 320), (64, 64), (321, 181)]
+    for number, (width, height) in enumerate(sizes):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((height, width, 3), 90, np.uint8))
+    typed = ["--source", tmp_path / "?.png", "--view", view, "-q"]
+    assert run(*typed, "--out", tmp_path / "seg_%d.png") == 0
+    twice = 2 if view == "side-by-side" else 1
+    for number, (width, height) in enumerate(sizes):
+        picture = cv2.imread(str(tmp_path / f"seg_{number}.png"))
+        # Pictures are even: 4:2:0 has a colour for each four pixels.
+        assert picture.shape[:2] == (height + height % 2, twice * (width + width % 2))
+    both = [*typed, "--out", tmp_path / "seg.mp4", "--out", tmp_path / "two_%d.png"]
+    assert run(*both) == 0
+    shapes = {cv2.imread(str(path)).shape[:2] for path in tmp_path.glob("two_*.png")}
+    assert shapes == {(180, twice * 320)}
+
+
 @pytest.mark.parametrize("closed", [1, 2])
 def test_a_closed_stream_of_the_process_is_no_obstacle(
     clip: Path, tmp_path: Path, closed: int
