@@ -250,7 +250,7 @@ def _candidates(backend: str, device: str) -> list[Backend]:
     names = [known.name for known in BACKENDS]
     if backend != "auto" and backend not in names:
         raise EngineError(
-            f"unknown backend {backend!r}. Allowed: auto, {', '.join(names)}", reason="BAD_INPUT"
+            f"unknown backend {backend!r}. Allowed: auto, {', '.join(names)}", reason="BAD_OPTION"
         )
     kind, _, index = device.partition(":")
     if (
@@ -259,7 +259,7 @@ def _candidates(backend: str, device: str) -> list[Backend]:
         or not (index or "0").isdigit()
     ):
         raise EngineError(
-            f"unknown device {device!r}. Allowed: auto, cpu, cuda:N", reason="BAD_INPUT"
+            f"unknown device {device!r}. Allowed: auto, cpu, cuda:N", reason="BAD_OPTION"
         )
     if backend == "auto":
         return _first_choice("cpu" if kind == "auto" else kind, device)
@@ -348,11 +348,11 @@ def _check_quality(
         return
     if quality not in QUALITIES:
         raise EngineError(
-            f"unknown quality {quality!r}. Allowed: {', '.join(QUALITIES)}", reason="BAD_INPUT"
+            f"unknown quality {quality!r}. Allowed: {', '.join(QUALITIES)}", reason="BAD_OPTION"
         )
     if path is not None or size is not None:
         what = f"the engine file {path}" if path is not None else "a size"
         raise EngineError(
             f"quality chooses among a shipped network's sizes. Received: {quality} and {what}",
-            reason="BAD_INPUT",
+            reason="BAD_OPTION",
         )

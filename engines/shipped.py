@@ -71,7 +71,7 @@ def choose_model(
         known = sorted({model.name for model in models})
         raise EngineError(
             f"unknown model {name!r}. Available: {', '.join(known) or 'none in this installation'}",
-            reason="NOT_FOUND",
+            reason="BAD_OPTION",
         )
     if precision in (None, "auto"):
         wanted: tuple[str, ...] = (

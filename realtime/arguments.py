@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from rtseg.realtime.parser import Parser
+from rtseg.realtime.parser import Parser, ShowVersions
 
 DESCRIPTION = """\
 Segment live video of streets: camera, stream or file in, coloured video, class ids or a
@@ -26,14 +26,15 @@ examples:
   rt-seg --source camera0 --out '%Y%m%d-%H%M%S.mp4' --segment 1m --segment-files 120 -y
 
 sources:  0, camera0, /dev/video0, v4l2:///dev/video0; rtsp:// rtsps:// rtmp:// http(s)://
-          udp:// tcp:// srt://; a file; a directory, quoted glob or frame_%06d.png; - for
+          udp:// tcp://; a file; a directory, quoted glob or frame_%06d.png; - for
           stdin; screen, screen:1; testsrc, lavfi:GRAPH; a list: FILE.txt, FILE.streams
 outputs:  seg.mp4 .mkv .mov; a directory; frame_%06d.png; window; null; web,
           web:PORT, http://HOST:PORT (live page); rtsp[s]://HOST/PATH
           rtmp[s]://HOST/APP/KEY udp://HOST:PORT (sent with low latency)
 keys:     q or Esc quit, space pause, . step, Tab view, h HUD, l legend, + and - alpha,
           s snapshot
-exit:     0 end of input or quit, 1 run-time failure, 2 usage, 130 Ctrl-C, 143 SIGTERM"""
+exit:     0 end of input or quit, 1 run-time failure, 2 usage, 130 Ctrl-C, 143 SIGTERM,
+          129 closed terminal"""
 
 
 def number(
@@ -112,7 +113,7 @@ def build_parser() -> Parser:
         surplus="one source and one output at most",
     )
     parser.add_argument("positional", nargs="*", metavar="SOURCE [OUT]", help=argparse.SUPPRESS)
-    parser.add_argument("--version", action="store_true", help="print versions and exit")
+    parser.add_argument("--version", action=ShowVersions)
     _add_input(parser)
     _add_engine(parser)
     _add_view(parser)
@@ -143,7 +144,7 @@ def _add_input(parser: Parser) -> None:
         "--layout",
         choices=("grid", "separate"),
         help="of several sources: all in one picture, or files of its own for each in a "
-        "directory (default: separate for --out DIR, otherwise grid)",
+        "directory (default: separate for --out DIR and null, otherwise grid)",
     )
     group.add_argument(
         "--segment",
@@ -207,7 +208,11 @@ def _add_engine(parser: Parser) -> None:
         "--threads", type=number(int, 0, 1024), default=0, metavar="N", help="0: from the cores"
     )
     group.add_argument(
-        "--warmup", type=number(int, 0), default=2, metavar="N", help="runs before the first frame"
+        "--warmup",
+        type=number(int, 0),
+        default=2,
+        metavar="N",
+        help="runs before the first frame (2)",
     )
 
 
@@ -217,10 +222,13 @@ def _add_view(parser: Parser) -> None:
         "--view", choices=("overlay", "mask", "side-by-side", "input"), default="overlay"
     )
     group.add_argument(
-        "--alpha", type=alpha, default=0.5, metavar="0..1", help="weight of the colours"
+        "--alpha", type=alpha, default=0.5, metavar="0..1", help="weight of the colours (0.5)"
     )
     group.add_argument(
-        "--palette", default="cityscapes", metavar="NAME|FILE", help="cityscapes, or a file"
+        "--palette",
+        default="cityscapes",
+        metavar="NAME|FILE",
+        help="cityscapes, or a file: lines of red green blue name, or JSON {name: [r, g, b]}",
     )
     group.add_argument("--classes", metavar="A,B", help="colour only these")
     group.add_argument("--ignore-class", metavar="A,B", help="do not colour these")
@@ -273,7 +281,11 @@ def _add_flow(parser: Parser) -> None:
         help="default: latest for a live source, block for a file",
     )
     group.add_argument(
-        "--buffer", type=number(int, 0, 1000), default=0, metavar="N", help="frames that may wait"
+        "--buffer",
+        type=number(int, 0, 1000),
+        default=0,
+        metavar="N",
+        help="frames that may wait (0: 1 of a live source, 4 of a file)",
     )
     group.add_argument(
         "--max-fps",
@@ -300,7 +312,7 @@ def _add_flow(parser: Parser) -> None:
         type=number(float, 0, above=True),
         default=10.0,
         metavar="S",
-        help="seconds without a frame until a stream counts as lost",
+        help="seconds without a frame until a stream counts as lost (%(default)g)",
     )
     group.add_argument(
         "--reconnect",
@@ -309,13 +321,26 @@ def _add_flow(parser: Parser) -> None:
         help="tries in a row for a stream or camera that was lost; 0: its loss is the end "
         "(default: forever)",
     )
-    group.add_argument("--width", type=number(int, 1, 16384), metavar="W", help="camera")
-    group.add_argument("--height", type=number(int, 1, 16384), metavar="H", help="camera")
     group.add_argument(
-        "--fps", type=number(float, 0, 1000, above=True), metavar="F", help="camera, images"
+        "--width",
+        type=number(int, 1, 16384),
+        metavar="W",
+        help="of a camera or screen, with --height",
     )
-    group.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp")
-    group.add_argument("--hwaccel", default="none", metavar="auto|none|NAME", help="decoder")
+    group.add_argument(
+        "--height",
+        type=number(int, 1, 16384),
+        metavar="H",
+        help="of a camera or screen, with --width",
+    )
+    group.add_argument(
+        "--fps",
+        type=number(float, 0, 1000, above=True),
+        metavar="F",
+        help="of a camera, screen or images",
+    )
+    group.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp", help="(tcp)")
+    group.add_argument("--hwaccel", default="none", metavar="auto|none|NAME", help="decoder (none)")
 
 
 def _add_encode(parser: Parser) -> None:

@@ -27,11 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in typed
     try:
         options = build_parser().parse(typed)
-        if options.version:
-            _print_versions()
-            return 0
         return _run(options)
-    except SystemExit as done:  # --help has been printed
+    except SystemExit as done:  # --help or --version has been printed
         return done.code if isinstance(done.code, int) else 0
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -79,20 +76,14 @@ def fail(text: str, reason: str, code: int, as_json: bool) -> int:
 
 
 def _exit_code(error: RealtimeError | EngineError) -> int:
-    return error.exit_code if isinstance(error, RealtimeError) else 1
+    if isinstance(error, RealtimeError):
+        return error.exit_code
+    return 2 if error.reason == "BAD_OPTION" else 1
 
 
 def _wants_json(typed: list[str]) -> bool:
     following = dict(pairwise(typed))
     return "--log-format=json" in typed or following.get("--log-format") == "json"
-
-
-def _print_versions() -> None:
-    from rtseg.realtime.environment import own_version, runtime_versions
-
-    print(f"rt-seg {own_version()}")
-    for name, version in runtime_versions().items():
-        print(f"{name} {version}")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -28,6 +28,12 @@ def own_version() -> str:
     return version_of("rt-seg") or "unknown (not installed)"
 
 
+def version_lines(program: str) -> list[str]:
+    """Return what ``--version`` prints: a command's version, and each runtime's."""
+    runtimes = [f"{name} {version}" for name, version in runtime_versions().items()]
+    return [f"{program} {own_version()}", *runtimes]
+
+
 def runtime_versions() -> dict[str, str]:
     """Return the engine runtimes that are installed, with their versions."""
     return {name: found for name in _RUNTIMES if (found := version_of(name))}

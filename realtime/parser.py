@@ -85,6 +85,20 @@ class Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
 
+class ShowVersions(argparse.Action):
+    """``--version``: prints ours and the installed engine runtimes', and ends."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print versions and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print and leave, as ``--help`` does."""
+        from rtseg.realtime.environment import version_lines
+
+        print("\n".join(version_lines(parser.prog)))
+        parser.exit()
+
+
 def parse_command(
     parser: Callable[[], Parser], arguments: Sequence[str] | None, program: str
 ) -> argparse.Namespace | int:
@@ -97,7 +111,7 @@ def parse_command(
     """
     try:
         return parser().parse(arguments)
-    except SystemExit as done:  # --help has been printed
+    except SystemExit as done:  # --help or --version has been printed
         return done.code if isinstance(done.code, int) else 0
     except UsageError as error:
         line = " ".join(str(error).split())

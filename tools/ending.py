@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 FAILED, USAGE, TERMINATED = 1, 2, 143
-_USAGE_REASONS = ("BAD_CONFIG",)
+_USAGE_REASONS = ("BAD_CONFIG", "BAD_OPTION")
 
 
 def open_closed_streams() -> None:

@@ -137,7 +137,7 @@ def build(options: argparse.Namespace) -> None:
         raise CalibrationError(
             "INT8 needs images of the network's domain: --calib-data ROOT (a Cityscapes root, a "
             "folder of images or a video)",
-            reason="NO_IMAGES",
+            reason="BAD_OPTION",
         )
     if output.exists() and not options.force:
         raise CalibrationError(

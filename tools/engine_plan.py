@@ -169,7 +169,7 @@ def _source(options: argparse.Namespace, precision: str, show: Progress) -> Path
         raise CalibrationError(
             "INT8 needs images of the network's domain: --calib-data ROOT (a Cityscapes root, a "
             "folder of images or a video), or an INT8 file made before",
-            reason="NO_IMAGES",
+            reason="BAD_OPTION",
         )
     return _calibrated(options, source, show)
 

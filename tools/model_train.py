@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def add_train_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Add ``train``, ``lr-find`` and ``unweight`` to the commands of ``rt-seg-model``."""
     taught = argparse.ArgumentParser(add_help=False)
-    taught.add_argument("config", help="a JSON file, or the name of one that ships: espnet-lite")
+    taught.add_argument(
+        "config", help="a JSON file, or the name of one that ships, such as espnet-lite"
+    )
     taught.add_argument("--data", type=Path, default=Path("data"), metavar="ROOT", help="data root")
     taught.add_argument(
         "--root", action="append", default=[], metavar="NAME=DIR", help="where one data set lies"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtseg.realtime.parser import Parser, parse_command
+from rtseg.realtime.parser import Parser, ShowVersions, parse_command
 from rtseg.tools.argument_types import size, wide_first
 from rtseg.tools.ending import open_closed_streams, say_failure, tidy_when_terminated
 from rtseg.tools.engine_bench import add_bench_parser, bench
@@ -60,6 +60,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog=PROGRAM, description="Build engine files, look into them, measure the network alone."
     )
+    parser.add_argument("--version", action=ShowVersions)
     shared = Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON object")
     shared.add_argument("--debug", action="store_true", help="show where an error comes from")

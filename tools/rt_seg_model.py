@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rtseg.realtime.errors import UsageError
-from rtseg.realtime.parser import Parser, parse_command
+from rtseg.realtime.parser import Parser, ShowVersions, parse_command
 from rtseg.tools.argument_types import share, size
 from rtseg.tools.ending import open_closed_streams, say_failure
 from rtseg.tools.model_judge import add_commands, consistency, evaluate
@@ -81,6 +81,7 @@ def _choose_backend() -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="Train, judge, export and count the networks.")
+    parser.add_argument("--version", action=ShowVersions)
     shared = Parser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

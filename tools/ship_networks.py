@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--time-only", action="store_true", help="time the shipped files again, make none"
     )
     parser.add_argument("--calib-images", type=int, default=128, help="(%(default)s)")
-    parser.add_argument("--images", type=int, help="judge on the first N (default: all)")
+    parser.add_argument("--images", type=int, help="judge on N, evenly spread (default: all)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of timing (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="for calibration (%(default)s)")
     options = parser.parse_args(arguments)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
+from rtseg.realtime.log import NOTICE
 from rtseg.realtime.sinks.adts import carries_adts, is_adts, likely_config, without_adts
 from rtseg.realtime.sinks.recoded_sound import RecodedSound
 from rtseg.realtime.sources.templates import open_template, write_template
@@ -97,7 +98,7 @@ class Passthrough:
                 self._recoded[index] = RecodedSound(
                     self._container, cast("av.AudioStream", template)
                 )
-                _log.info("%s: %s is encoded again as aac: %s", self._name, codec, error)
+                _log.log(NOTICE, "%s: %s is encoded again as aac: %s", self._name, codec, error)
                 return
             except (ValueError, OSError) as why:
                 error = why

@@ -77,13 +77,19 @@ def segment_options(
             )
         return None
     if not any(_is_file(text) for text in outputs):
-        raise UsageError("--segment cuts video files. Allowed: with --out FILE.mp4, .mkv or .mov")
+        raise UsageError(
+            "--segment cuts video files. Allowed: with --out FILE.mp4, .mkv or .mov, or DIR/"
+        )
     return SegmentOptions(length_s=length_s, files=files)
 
 
 def _is_file(text: str) -> bool:
     plain = text.strip().removeprefix("file://")
-    return os.path.isdir(plain) or Path(plain).suffix.lower() in FORMATS
+    return (
+        os.path.isdir(plain)
+        or plain.endswith(("/", os.sep))
+        or Path(plain).suffix.lower() in FORMATS
+    )
 
 
 @dataclass(frozen=True)

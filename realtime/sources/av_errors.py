@@ -21,7 +21,10 @@ _BY_CLASS = {
     "HTTPTooManyRequestsError": ("CONNECTION_FAILED", "the server is busy (429)"),
     "HTTPOtherClientError": ("CONNECTION_FAILED", "the server refuses the request (4xx)"),
     "HTTPServerError": ("CONNECTION_FAILED", "the server failed (5xx)"),
-    "ProtocolNotFoundError": ("CONNECTION_FAILED", "this FFmpeg does not speak that protocol"),
+    "ProtocolNotFoundError": (
+        "PROTOCOL_UNSUPPORTED",
+        "this FFmpeg does not speak that protocol (the one in PyAV's wheels has no srt)",
+    ),
     "DemuxerNotFoundError": ("NOT_A_VIDEO", "no container format that FFmpeg reads"),
     "DecoderNotFoundError": ("CODEC_UNSUPPORTED", "FFmpeg has no decoder for it"),
     "PatchWelcomeError": ("CODEC_UNSUPPORTED", "FFmpeg cannot decode this variant of the codec"),

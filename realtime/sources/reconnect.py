@@ -31,7 +31,9 @@ TIME_BASE = Fraction(1, 90_000)
 STEADY_NS = 10_000_000_000
 """A connection that held this long lets the next back-off begin anew."""
 
-HOPELESS = frozenset({"AUTH_FAILED", "PERMISSION_DENIED", "CODEC_UNSUPPORTED"})
+HOPELESS = frozenset(
+    {"AUTH_FAILED", "PERMISSION_DENIED", "CODEC_UNSUPPORTED", "PROTOCOL_UNSUPPORTED"}
+)
 """What another try is unlikely to change, and repeated logins may lock an account."""
 
 HOPELESS_TRIES = 3

@@ -102,7 +102,7 @@ def test_automatic_is_openvino(tmp_path: Path) -> None:
             "ENGINE_UNSUPPORTED",
             "openvino runs on cpu. Received: device cuda",
         ),
-        ({"model": "no-such"}, "NOT_FOUND", "unknown model 'no-such'"),
+        ({"model": "no-such"}, "BAD_OPTION", "unknown model 'no-such'"),
     ],
 )
 def test_what_cannot_be_opened(options: dict[str, str], reason: str, complaint: str) -> None:

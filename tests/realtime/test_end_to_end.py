@@ -118,6 +118,26 @@ def test_positional_form_and_directory(clip: Path, tmp_path: Path) -> None:
     assert len(video_times(folder / "drive_seg.mp4")) == 3
 
 
+def test_segments_go_into_a_folder_that_is_made_for_them(clip: Path, tmp_path: Path) -> None:
+    assert run(clip, f"{tmp_path}/new/", "-q", "--segment", "1s", "--max-frames", "3") == 0
+    assert len(video_times(tmp_path / "new" / "drive_seg_000.mp4")) == 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        (["--model", "no-such"], "BAD_OPTION"),
+        (["--device", "toaster"], "BAD_OPTION"),
+        (["--backend", "no-such"], "USAGE"),
+    ],
+)
+def test_what_cannot_be_meant_is_wrong_usage(
+    clip: Path, typed: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(clip, "null", *typed) == 2
+    assert error_line(capsys).startswith(f"rt-seg: error: {reason}: ")
+
+
 def test_labels_jsonl_and_profile_agree(clip: Path, tmp_path: Path) -> None:
     ids, log, profile = tmp_path / "ids", tmp_path / "frames.jsonl", tmp_path / "profile.json"
     assert (

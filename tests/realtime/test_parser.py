@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import pytest
 
+from rtseg.realtime import cli
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.parser import Parser, parse_command
 from rtseg.tools import rt_seg_engine, rt_seg_model
@@ -82,3 +84,16 @@ def test_both_tools_say_it_in_one_line(
     assert shown.out == ""
     assert shown.err.endswith(said)
     assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [("rt-seg", cli), ("rt-seg-engine", rt_seg_engine), ("rt-seg-model", rt_seg_model)],
+)
+def test_every_command_says_its_version(
+    program: str, module: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert module.main(["--version"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{program} ")
+    assert any(line.startswith("openvino ") for line in lines[1:])

@@ -122,7 +122,7 @@ def test_ratios_are_of_each_round() -> None:
         (["--run", "openvino:int7"], "BAD_INPUT: --run takes BACKEND[:PRECISION][=FILE]"),
         (["--run", ":fp32"], "BAD_INPUT: --run takes"),
         (["--run", "openvino", "--run", "openvino"], "BAD_INPUT: openvino is named twice"),
-        (["--run", "openvin"], "BAD_INPUT: unknown backend 'openvin'"),
+        (["--run", "openvin"], "BAD_OPTION: unknown backend 'openvin'"),
         (["--data", "absent"], "NOT_FOUND: no such calibration data: absent"),
     ],
 )

@@ -146,7 +146,7 @@ def test_wrong_usage_exits_2(network: Path, arguments: list[str]) -> None:
 
 def test_int8_asks_for_images(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(network)]) == 1
-    assert "NO_IMAGES: INT8 needs images" in capsys.readouterr().err
+    assert "BAD_OPTION: INT8 needs images" in capsys.readouterr().err
 
 
 def test_fp16_needs_none(

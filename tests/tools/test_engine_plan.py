@@ -156,7 +156,7 @@ def test_words_of_build_and_info(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["--precision", "int8"], "NO_IMAGES: INT8 needs images"),
+        (["--precision", "int8"], "BAD_OPTION: INT8 needs images"),
         (["--verify", "."], "BAD_OPTION: --verify runs on the CPU"),
         (["--out", "{network}"], "ENGINE_UNSUPPORTED: "),
         (["--out", "absent/x.engine"], "NOT_FOUND: no such folder: absent"),

@@ -183,6 +183,14 @@ def test_nobody_listens(scheme: str) -> None:
     assert "***@127.0.0.1" in str(error)
 
 
+def test_a_protocol_that_this_ffmpeg_does_not_speak() -> None:
+    """PyAV's wheels come without libsrt; another FFmpeg gets as far as a connection."""
+    error = error_of("srt://127.0.0.1:9", timeout_s=1.0)
+    assert error.reason in ("PROTOCOL_UNSUPPORTED", "CONNECTION_FAILED", "TIMEOUT")
+    if error.reason == "PROTOCOL_UNSUPPORTED":
+        assert "does not speak that protocol" in str(error)
+
+
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "tcp", "rtmp"])
 def test_a_server_that_says_nothing(scheme: str) -> None:
     with tcp_server(send_then_stall(b"")) as port:
