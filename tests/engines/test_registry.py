@@ -69,7 +69,7 @@ def test_an_unknown_model_lists_those_there_are(tmp_path: Path) -> None:
     models = ship(tmp_path, "b-net-512x512-fp32", "a-net-512x512-fp32")
     with pytest.raises(EngineError, match=r"unknown model 'c'. Available: a-net, b-net") as caught:
         choose_model(models, "c")
-    assert caught.value.reason == "NOT_FOUND"
+    assert caught.value.reason == "BAD_OPTION"
 
 
 def test_every_shipped_file_opens() -> None:
@@ -87,11 +87,11 @@ def test_automatic_is_openvino(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "reason", "complaint"),
     [
-        ({"backend": "caffe"}, "BAD_INPUT", "Allowed: auto, openvino, onnxruntime, tensorrt"),
-        ({"device": "tpu"}, "BAD_INPUT", "Allowed: auto, cpu, cuda:N"),
-        ({"device": "cuda:x"}, "BAD_INPUT", "Allowed: auto, cpu, cuda:N"),
-        ({"device": "cpu:1"}, "BAD_INPUT", "Allowed: auto, cpu, cuda:N"),
-        ({"device": "auto:1"}, "BAD_INPUT", "Allowed: auto, cpu, cuda:N"),
+        ({"backend": "caffe"}, "BAD_OPTION", "Allowed: auto, openvino, onnxruntime, tensorrt"),
+        ({"device": "tpu"}, "BAD_OPTION", "Allowed: auto, cpu, cuda:N"),
+        ({"device": "cuda:x"}, "BAD_OPTION", "Allowed: auto, cpu, cuda:N"),
+        ({"device": "cpu:1"}, "BAD_OPTION", "Allowed: auto, cpu, cuda:N"),
+        ({"device": "auto:1"}, "BAD_OPTION", "Allowed: auto, cpu, cuda:N"),
         (
             {"backend": "rtx", "device": "cpu"},
             "ENGINE_UNSUPPORTED",

@@ -280,7 +280,7 @@ class TestBadInput:
         assert "person" in error_line(capsys)
 
     def test_unknown_model(self, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(clip, "--out", "null", "--model", "espnet-litte") == 1
+        assert run(clip, "--out", "null", "--model", "espnet-litte") == 2
         assert "espnet-lite" in error_line(capsys)
 
     def test_model_beside_an_engine(self, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,7 +129,7 @@ def test_ratios_are_of_each_round() -> None:
 def test_failures_are_one_line(
     network: Path, capsys: pytest.CaptureFixture[str], typed: list[str], said: str
 ) -> None:
-    assert main(["bench", str(network), *typed]) == 1
+    assert main(["bench", str(network), *typed]) == (2 if said.startswith("BAD_OPTION") else 1)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith(f"rt-seg-engine: error: {said}")

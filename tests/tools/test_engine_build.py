@@ -90,12 +90,12 @@ def test_an_existing_file_is_kept(
 ) -> None:
     out = tmp_path / "int8.onnx"
     out.write_bytes(b"mine")
-    assert main(["build", str(network), "-o", str(out), "--calib-data", str(images)]) == 1
+    assert main(["build", str(network), "-o", str(out), "--calib-data", str(images)]) == 2
     assert "exists; --force replaces it" in capsys.readouterr().err
     assert out.read_bytes() == b"mine"
     whole = network.read_bytes()
     same = ["build", str(network), "-o", str(network), "--calib-data", str(images), "--force"]
-    assert main(same) == 1
+    assert main(same) == 2
     assert "is the network itself" in capsys.readouterr().err
     assert network.read_bytes() == whole
 
@@ -124,7 +124,8 @@ def test_failures_are_one_line(
     options = {"--calib-data": str(images), "--out": str(tmp_path / "o.onnx"), **change}
     file = options.pop("file", str(network))
     arguments = [part for pair in options.items() for part in pair]
-    assert main(["build", file, "-q", *arguments]) == 1
+    code = main(["build", file, "-q", *arguments])
+    assert code == (2 if line.startswith("BAD_OPTION") else 1)
     shown = capsys.readouterr().err
     assert line in shown
     assert len(shown.strip().splitlines()) == 1
@@ -145,7 +146,7 @@ def test_wrong_usage_exits_2(network: Path, arguments: list[str]) -> None:
 
 
 def test_int8_asks_for_images(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["build", str(network)]) == 1
+    assert main(["build", str(network)]) == 2
     assert "BAD_OPTION: INT8 needs images" in capsys.readouterr().err
 
 
@@ -310,7 +311,7 @@ def test_fp16_of_an_int8_file_has_nothing_to_be_compared_with(
     typed = ["build", str(network), "-o", str(int8), "--calib-data", str(images), "-q"]
     assert main(typed) == 0
     typed = ["build", str(int8), "-o", str(out), "--precision", "fp16", "-q"]
-    assert main([*typed, "--verify", str(labelled)]) == 1
+    assert main([*typed, "--verify", str(labelled)]) == 2
     assert "BAD_OPTION: --verify compares with the FP32 network" in capsys.readouterr().err
     assert not out.exists()
     assert main(typed) == 0

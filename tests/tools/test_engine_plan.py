@@ -168,7 +168,8 @@ def test_failures_are_one_line(
     rtx()
     before = network.read_bytes()
     rest = [part.format(network=network) for part in typed]
-    assert main(["build", str(network), "--backend", "rtx", "-q", *rest]) == 1
+    code = main(["build", str(network), "--backend", "rtx", "-q", *rest])
+    assert code == (2 if said.startswith("BAD_OPTION") else 1)
     shown = capsys.readouterr().err
     assert shown.startswith(f"rt-seg-engine: error: {said}")
     assert shown.count("\n") == 1
@@ -218,7 +219,7 @@ def test_list_says_what_builds_and_why_nothing_runs(capsys: pytest.CaptureFixtur
 
 
 def test_openvino_runs_fp32_as_it_is(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["build", str(network), "--precision", "fp32"]) == 1
+    assert main(["build", str(network), "--precision", "fp32"]) == 2
     assert "BAD_OPTION: OpenVINO runs the FP32 network as it is" in capsys.readouterr().err
 
 

@@ -89,9 +89,7 @@ def test_bench_says_what_is_inside_the_clock(
     [
         (["info", "absent.onnx"], "NOT_FOUND"),
         (["bench", "absent.onnx"], "NOT_FOUND"),
-        (["bench", "--model", "absent"], "NOT_FOUND"),
         (["bench", "--backend", "openvino", "--device", "cuda:0"], "ENGINE_UNSUPPORTED"),
-        (["bench", "--backend", "absent"], "BAD_INPUT"),
     ],
 )
 def test_a_failure_is_one_line_and_exit_code_1(
@@ -102,6 +100,16 @@ def test_a_failure_is_one_line_and_exit_code_1(
     assert said.out == ""
     assert said.err.startswith(f"rt-seg-engine: error: {reason}: ")
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("typed", [["--model", "absent"], ["--backend", "absent"]])
+def test_what_cannot_be_meant_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], typed: list[str]
+) -> None:
+    assert main(["bench", *typed]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rt-seg-engine: error: BAD_OPTION: unknown ")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
