@@ -124,6 +124,9 @@ class Engine(ABC):
     def close(self) -> None:
         """Free the device. May be called more than once."""
 
+    def forget(self) -> None:  # noqa: B027
+        """Forget earlier frames, where an engine remembers any: what comes is another video's."""
+
     def infer(self, frames: U8) -> U8:
         """Run one inference and wait for it; see :meth:`submit` and :meth:`result`."""
         return self.result(self.submit(frames))

@@ -19,8 +19,10 @@ F32 = NDArray[np.float32]
 FLOW_SIDE = 256
 """The flow is computed on gray pictures of so many rows and columns at most."""
 
-CUT = 45.0
-"""A mean difference of the gray values (0..255) beyond which a new scene begins."""
+CUT = 25.0
+"""A mean difference of the gray values (0..255) beyond which a new scene begins.
+
+Neighbouring frames of drives differ by 10 at most, most pairs of different videos by over 30."""
 
 
 @dataclass
@@ -82,6 +84,11 @@ class KeyframeEngine(Engine):
     def infer(self, frames: U8) -> U8:
         """Run the network on pictures that are no part of the video; see :meth:`Engine.infer`."""
         return self._inner.infer(frames)
+
+    def forget(self) -> None:
+        """Let the next frame be a key frame; see :meth:`Engine.forget`."""
+        with self._submitting:
+            self._last = None
 
     def submit(self, frames: U8) -> Handle:
         """Start an inference where a key frame is due; see :meth:`Engine.submit`."""

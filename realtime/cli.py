@@ -12,7 +12,7 @@ from itertools import pairwise
 from rtseg.engines.errors import EngineError
 from rtseg.realtime.arguments import build_parser
 from rtseg.realtime.errors import RealtimeError, UsageError
-from rtseg.realtime.sources.naming import shown
+from rtseg.realtime.sinks.network import shown_address
 
 INTERRUPTED = 130
 
@@ -107,10 +107,10 @@ def _take_positionals(options: argparse.Namespace) -> None:
     """Let ``rt-seg S [O]`` mean ``--source S --out O``."""
     words: list[str] = options.positional
     if options.source is not None and words:
-        typed = f"{shown(options.source[0])} and {shown(words[0])}"
+        typed = f"{shown_address(options.source[0])} and {shown_address(words[0])}"
         raise UsageError(f"one source as a plain word, or --source for each. Received: {typed}")
     if len(words) > 2:
-        received = " ".join(map(shown, words))
+        received = " ".join(map(shown_address, words))
         raise UsageError(f"one source and one output at most. Received: {received}")
     if words:
         options.source = [words[0]]

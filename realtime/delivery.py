@@ -125,7 +125,7 @@ class SinkWorker:
         self._told = False
         self._on_error = on_error
         self._opened = threading.Event()
-        self._packets: Callable[[], tuple[av.Packet[Any], ...]] | None = None
+        self._packets: tuple[av.Packet[Any], ...] | None = None
         self._context: SinkContext | None = None
         self.thread = threading.Thread(target=self._run, name=f"rtseg-sink-{sink.name}")
 
@@ -156,8 +156,8 @@ class SinkWorker:
         except Closed:
             job.delivery.dropped(self.sink.name, BROKEN)
 
-    def finish(self, packets: Callable[[], tuple[av.Packet[Any], ...]] | None) -> None:
-        """Say that no more frames come; ``packets`` gives the sound after the last one."""
+    def finish(self, packets: tuple[av.Packet[Any], ...] | None) -> None:
+        """Say that no more frames come; ``packets`` is the sound after the last one."""
         self._packets = packets
         self._slot.end()
 
@@ -212,6 +212,7 @@ class SinkWorker:
             try:
                 self.sink.write(job.item)
             except BaseException:
+                self._busy_since_s = None  # broken is not slow
                 job.delivery.dropped(self.sink.name, BROKEN)
                 raise
             end_ns = now_ns()
@@ -228,4 +229,4 @@ class SinkWorker:
             presented_ns = end_ns if self.sink.presents else start_ns
             job.delivery.written(start_ns, end_ns, presented_ns)
         if self._packets is not None:
-            self.sink.write_packets(self._packets())
+            self.sink.write_packets(self._packets)

@@ -75,6 +75,8 @@ class Grid(ABC):
         self.failure: BaseException | None = None
         self.stop_asked: Callable[[], bool] = lambda: False
         """Whether the run is to end before its sources do."""
+        self.paused: Callable[[], bool] = lambda: False
+        """Whether a viewer has paused the run, so that old pictures are no fault."""
         self._closing = False
         self._stopped = False
         self._index = 0
@@ -92,6 +94,13 @@ class Grid(ABC):
             self._finish()
             raise
         self._thread.start()
+
+    def missed(self) -> dict[str, dict[str, int]]:
+        """Return how many of the grid's pictures outputs did not get, by output and reason."""
+        lost = self.profiler.missed
+        if dropped := self.profiler.dropped:  # by all of them
+            lost["grid"] = dropped
+        return lost
 
     def close(self) -> None:
         """Write what there is, and finish the outputs."""
@@ -149,7 +158,7 @@ class Grid(ABC):
         )
         context = SinkContext(info, self._spec, width, height)
         policy: DropPolicy = "latest" if self.live else "block"
-        self._outputs.open(context, policy, lambda: self._closing)
+        self._outputs.open(context, policy, lambda: self._closing or self.stop_asked())
 
     def _output_failed(self, error: BaseException) -> None:
         reason = getattr(error, "reason", "INTERNAL")
@@ -245,7 +254,7 @@ class GridTile(Sink):
             lines.append("no picture yet")
         elif info.live:
             age_s = (now_ns() - item.frame.captured_ns) / 1e9
-            if age_s > stale_after_s(info):
+            if age_s > stale_after_s(info) and not self._grid.paused():
                 lines.append(stale_text(age_s))
                 dim = True
         picture: av.VideoFrame | None = None if item is None else item.picture

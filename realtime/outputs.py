@@ -100,7 +100,15 @@ class Outputs:
             worker.take(Job(delivery, item))
         return delivery
 
-    def finish(self, packets: Callable[[], tuple[av.Packet[Any], ...]] | None = None) -> None:
-        """Say that no more frames come; ``packets`` gives the sound after the last one."""
+    def finish(self, packets: tuple[av.Packet[Any], ...] | None = None) -> None:
+        """Say that no more frames come.
+
+        Args:
+            packets: the sound after the last one, for every output; None where the source
+                was not read to its end.
+        """
         for worker in self._workers:
             worker.finish(packets)
+        if not self._workers:  # a tile of a grid has to hear that nothing will come
+            for sink in self._sinks:
+                sink.close()

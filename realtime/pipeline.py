@@ -193,6 +193,7 @@ class SharedLoop:
             running.append(self._engine.submit(blank))
         for handle in running:
             self._engine.result(handle)
+        self._engine.forget()
         if any(stream.planes_painter for stream in self.streams):
             self._planes = planes_engine(self._engine)
         for stream in self.streams:

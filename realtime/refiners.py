@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterable
 
 from rtseg.engines.labels import ClassTable
 from rtseg.realtime.errors import UsageError
-from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.palette import select_classes
 from rtseg.realtime.redact import RedactOptions, Redactor
 from rtseg.realtime.refine import Chain, Refiner
@@ -63,8 +63,13 @@ def build_refiner(options: argparse.Namespace, classes: ClassTable) -> Refiner |
     return Chain(links) if links else None
 
 
-def remind_of_sound(options: argparse.Namespace, info: SourceInfo) -> None:
-    """Say that a redacted run keeps what else may tell who was there."""
-    if options.redact is not None and not options.no_audio and info.passthrough:
-        kinds = " and ".join(sorted({stream.type for stream in info.passthrough}))
-        _log.warning("--redact covers the picture alone: %s is kept; --no-audio drops it", kinds)
+def remind_of_sound(options: argparse.Namespace, kinds: Iterable[str]) -> None:
+    """Say that a redacted run keeps what else may tell who was there.
+
+    Args:
+        options: of the command.
+        kinds: what may go along with the pictures: ``audio``, ``subtitle``.
+    """
+    said = " and ".join(sorted(set(kinds)))
+    if options.redact is not None and not options.no_audio and said:
+        _log.warning("--redact covers the picture alone: %s is kept; --no-audio drops it", said)

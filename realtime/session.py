@@ -110,7 +110,7 @@ def run_session(
             wanted = sink_options(options, texts, controls, web)
             sinks = open_sinks(options, texts, wanted)
             outputs += sinks
-            remind_of_sound(options, source.info)
+            remind_of_sound(options, (stream.type for stream in source.info.passthrough))
             pipeline = Pipeline(
                 source,
                 engine,

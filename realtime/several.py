@@ -25,12 +25,18 @@ from rtseg.realtime.palette import load_palette
 from rtseg.realtime.pipeline import SharedLoop
 from rtseg.realtime.profile import END_OF_INPUT, MAX_FRAMES_REACHED, Profiler
 from rtseg.realtime.progress import ProgressLine
-from rtseg.realtime.refiners import build_refiner, check_refine_options
+from rtseg.realtime.refiners import build_refiner, check_refine_options, remind_of_sound
 from rtseg.realtime.report import RunReport, StreamReport, build_report
 from rtseg.realtime.service import Service
 from rtseg.realtime.signals import Signals
 from rtseg.realtime.sinks.jsonl import JsonlFile, JsonlSink
-from rtseg.realtime.sinks.resolve import SinkOptions, open_label_sink, open_sink, parse_sink
+from rtseg.realtime.sinks.resolve import (
+    SinkOptions,
+    open_label_sink,
+    open_sink,
+    parse_sink,
+    takes_sound,
+)
 from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.sources.several import NamedSource
@@ -55,6 +61,7 @@ def run_several(
     asked.check_measure_options(options)
     check_refine_options(options)
     shared, own = split_outputs(asked.sink_texts(options), options.layout)
+    remind_of_sound(options, ["audio"] if any(map(takes_sound, own)) else [])
     if options.labels_out and Path(options.labels_out).suffix:
         raise UsageError(
             "--labels-out of several sources is a directory. "
@@ -119,6 +126,7 @@ def run_several(
         signals.pipeline = loop
         if grid is not None:
             grid.stop_asked = lambda: signals.code is not None or controls.quit
+            grid.paused = lambda: controls.paused
         run = _Run(options, loop, grid, total, renderers, engine, controls, signals)
         return run.run()
 
@@ -360,8 +368,12 @@ class _Run:
             for stream in self._loop.streams
             if stream.info is not None
         ]
+        missed = dict(report.missed)
+        if self._grid is not None:
+            missed.update(self._grid.missed())
         return dataclasses.replace(
             report,
+            missed=missed,
             streams=[
                 StreamReport.of(
                     str(stream.name), stream.profiler.ended or report.end, stream.profiler

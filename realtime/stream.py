@@ -125,6 +125,7 @@ class Stream:
         self._taken = 0  # frames that were put into the lane and not thrown out by newer ones
         self._closed = False
         self._broken = False
+        self._aborted = False
 
     # -- the loop's side --------------------------------------------------------------
 
@@ -208,6 +209,7 @@ class Stream:
 
     def abort(self) -> None:
         """Throw away what is under way, as the engine is gone; the outputs finish."""
+        self._aborted = True
         self.stop()
         self._segmented.close()
         self._outputs.finish()
@@ -272,6 +274,8 @@ class Stream:
         self, turns: Turns, spec: EngineSpec, requests: int, stop_asked: Callable[[], bool]
     ) -> None:
         info = self._source.open()
+        if stop_asked() or self._stopping.is_set():
+            return  # before outputs are begun that would stay empty
         if self.name is not None:
             info = dataclasses.replace(info, stem=self.name)
         self.info = info
@@ -293,6 +297,9 @@ class Stream:
         )
         self._turns, self.lane = turns, Lane(slot, policy, in_flight)
         turns.join(self.lane)
+        if self._stopping.is_set():  # whoever asked may not have seen either of them
+            slot.close()
+            self._segmented.end()
 
     def _output_failed(self, error: BaseException) -> None:
         if self.lane is None:  # while opening: nothing was written yet, so nothing begins
@@ -383,7 +390,7 @@ class Stream:
                     if self._turns is not None and self.lane is not None:
                         self._turns.rendering(self.lane)
                     self._take(item)
-            if self._refiner is not None and not self._broken:
+            if self._refiner is not None and not self._aborted:
                 for seen in self._refiner.flush():
                     self._paint(seen)
         except Closed:
@@ -392,7 +399,8 @@ class Stream:
             self.broke(error)
         finally:
             trailing = None if self._stopping.is_set() else self._trailing
-            self._outputs.finish(trailing)
+            # Once: the source gives them away, and every output is to have them all.
+            self._outputs.finish(None if trailing is None else trailing())
 
     def _take(self, item: Segmented) -> None:
         stages_ms = {"decode": item.frame.decode_ms, "preprocess": item.preprocess_ms}

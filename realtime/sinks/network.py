@@ -12,7 +12,7 @@ from rtseg.realtime.sources.naming import shown
 FORMS = "rtsp[s]://HOST[:PORT]/PATH, rtmp[s]://HOST[:PORT]/APP/KEY, udp://HOST:PORT (MPEG-TS)"
 
 _SCHEME = re.compile(r"(rtsps?|rtmps?|udp)://", re.IGNORECASE)
-_STREAM_KEY = re.compile(r"(?i)^(\s*rtmps?://[^/]+/[^/?]+/).+", re.DOTALL)
+_STREAM_KEY = re.compile(r"(?i)^(\s*rtmps?:/+[^/]+/[^/?]+/).+", re.DOTALL)
 
 DATAGRAM_BYTES = 1316
 """Seven packets of MPEG-TS: what fits into an Ethernet frame, and what receivers expect."""

@@ -13,10 +13,9 @@ from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.failure import sink_error
-from rtseg.realtime.sinks.network import is_network, parse_network
+from rtseg.realtime.sinks.network import is_network, parse_network, shown_address
 from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions
 from rtseg.realtime.sinks.sink import Sink
-from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.web.address import is_web, parse_web
 from rtseg.realtime.web.options import WebOptions
 
@@ -126,7 +125,7 @@ def parse_sink(text: str) -> SinkTarget:
         hint = f"; did you mean {near[0]!r}?"
     elif suffix:
         hint = f"; did you mean {str(path.with_suffix('.mp4'))!r}?"
-    raise UsageError(f"unknown output {shown(text)!r}{hint or '.'} Allowed: {FORMS}")
+    raise UsageError(f"unknown output {shown_address(text)!r}{hint or '.'} Allowed: {FORMS}")
 
 
 def takes_sound(text: str) -> bool:

@@ -160,6 +160,8 @@ class SegmentedVideoSink(Sink):
         self._done: deque[Segment] = deque(maxlen=LISTED)
         self._count = 0
         self._deleted = 0
+        self._begun = 0
+        self._own: dict[Path, int] = {}  # this run's files of the ring, in their order
 
     def open(self, context: SinkContext) -> None:
         """Create the first file; see :meth:`Sink.open`."""
@@ -263,7 +265,8 @@ class SegmentedVideoSink(Sink):
         self._cut_s = self._first_s + ((now_s - self._first_s) // length_s + 1) * length_s
         if self._before is not None:
             self._finish(self._before)
-        self._before = current
+        # Not both: what fails now must not finish one file twice.
+        self._before, self._current = current, None
         self._sound_due = set(self._sound)
         keep = self._segment.files
         self._make_room(None if keep is None else keep - 1)
@@ -276,6 +279,9 @@ class SegmentedVideoSink(Sink):
         sink = VideoFileSink(path, self._options)
         sink.origin_s = start_s
         sink.open(self._context)
+        if self._segment.files is not None:
+            self._begun += 1
+            self._own[path] = self._begun
         return _Open(sink, start_s)
 
     def _make_room(self, keep: int | None) -> None:
@@ -289,12 +295,15 @@ class SegmentedVideoSink(Sink):
             except OSError as error:
                 raise sink_error(error, f"the ring: deleting {path}") from error
             self._deleted += 1
+            self._own.pop(path, None)
 
     def _ring(self) -> list[Path]:
         """Return the files of the ring, oldest first; never the one that is the source."""
         assert self._context is not None
         source = os.path.realpath(self._context.source.name.removeprefix("file://"))
-        return [path for path in self._names.existing() if os.path.realpath(path) != source]
+        # A file that is being finished may have changed after the one that follows it.
+        there = sorted(self._names.existing(), key=lambda path: self._own.get(path, 0))
+        return [path for path in there if os.path.realpath(path) != source]
 
     def _sorted_sound(self) -> tuple[Packet, ...]:
         """Return the waiting packets of the current file; hand on those of the one before."""

@@ -117,7 +117,7 @@ def call_apart(function: Callable[[], T], gate: Gate, limit_s: float) -> T:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="open source")
+    thread = threading.Thread(target=run, name="rtseg-open-source")
     thread.start()
     try:
         while thread.is_alive() and not gate.is_shut() and time.monotonic() < deadline:

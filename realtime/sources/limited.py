@@ -57,7 +57,7 @@ class LimitedSource(Source):
             yield from self._source.frames()
             return
         end_ns: int | None = None
-        timer = threading.Timer(self._duration_s, self._source.close)
+        timer = threading.Timer(min(self._duration_s, threading.TIMEOUT_MAX), self._source.close)
         timer.daemon = True  # a loop that gives up must not wait for it
         try:
             for frame in self._source.frames():

@@ -52,12 +52,12 @@ class SourceOptions:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        _check("--start", self.start_s, "0 or more seconds", least=0)
+        _check("--start", self.start_s, f"0 to {_LONGEST_S:g} seconds", least=0, most=_LONGEST_S)
         _check("--duration", self.duration_s, "more than 0 seconds", above=0)
         _check("--loop", self.loop, "0 (for ever), 1, 2, …", least=0)
         _check("--width", self.width, "1 or more pixels", least=1)
         _check("--height", self.height, "1 or more pixels", least=1)
-        _check("--fps", self.fps, "more than 0 frames per second", above=0)
+        _check("--fps", self.fps, f"{_LEAST_FPS:g} or more frames per second", least=_LEAST_FPS)
         _check("--timeout", self.timeout_s, "more than 0 seconds", above=0)
         _check("--reconnect", self.reconnect, "0 (off), 1, 2, … or forever", least=0)
         _check("--decode-threads", self.threads, "1 or more", least=1)
@@ -82,6 +82,10 @@ class SourceOptions:
         return str(exact(self.fps))
 
 
+_LONGEST_S = 1e9
+_LEAST_FPS = 1e-4
+
+
 def exact(number: Fraction | float) -> Fraction:
     """Return what a user meant by a decimal number: 0.4 is 2/5, not the float beside it.
 
@@ -98,8 +102,9 @@ def _check(
     *,
     least: float = -math.inf,
     above: float = -math.inf,
+    most: float = math.inf,
 ) -> None:
     if value is None:
         return
-    if not math.isfinite(value) or value < least or value <= above:
+    if not math.isfinite(value) or value < least or value <= above or value > most:
         raise UsageError(f"{option} must be {allowed}. Received: {value}")

@@ -119,6 +119,17 @@ def test_a_new_scene_is_a_key_frame() -> None:
     assert inner.runs == 2
 
 
+def test_the_first_frame_after_other_pictures_is_a_key_frame() -> None:
+    """As the first of a video, after the gray pictures of the warm-up that are not unlike it."""
+    inner = RedEngine()
+    with KeyframeEngine(inner, 4) as engine:
+        gray = np.full((1, HEIGHT, WIDTH, 3), 127, np.uint8)
+        engine.result(engine.submit(gray))
+        engine.forget()
+        engine.result(engine.submit(gray + 5))
+    assert inner.runs == 2
+
+
 def test_pictures_beside_the_video_do_not_disturb_it() -> None:
     inner = RedEngine()
     with KeyframeEngine(inner, 3) as engine:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import pytest
 
 from rtseg.engines.errors import EngineError
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import SinkError, SourceError
+from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.pipeline import SharedLoop
 from rtseg.realtime.stream import Stream
 from tests.realtime.parts import BrightnessEngine, GraySource, ListSink, PlainPainter
@@ -105,6 +107,57 @@ def test_a_source_that_does_not_open_leaves_the_others_alone() -> None:
     assert isinstance(streams[0].failure, SourceError)
     assert bad.context is None
     assert indexes(good) == list(range(30))
+
+
+class _SlowToOpen(GraySource):
+    """Opens only once it is let; whoever closes it meanwhile is not heard, as a file does not."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.opening, self.let = threading.Event(), threading.Event()
+
+    def open(self) -> SourceInfo:
+        self.opening.set()
+        self.let.wait(10)
+        return super().open()
+
+
+def test_a_stop_while_a_source_is_opened_begins_no_output() -> None:
+    slow, sink, other = _SlowToOpen(30), ListSink(name="slow"), ListSink(name="other")
+    streams = [
+        stream(slow, sink, name="s"),
+        stream(GraySource(10_000, live=True), other, name="o"),
+    ]
+    loop = SharedLoop(streams, BrightnessEngine())
+
+    def act() -> None:
+        slow.opening.wait(10)
+        while not other.items:
+            time.sleep(0.01)
+        loop.stop()
+        time.sleep(0.2)
+        slow.let.set()
+
+    acting = threading.Thread(target=act)
+    acting.start()
+    loop.run()
+    acting.join()
+    assert sink.context is None
+    assert sink.closed  # a tile of a grid waits for that word
+    assert streams[0].failure is None
+
+
+def test_every_output_gets_all_the_sound_after_the_last_frame() -> None:
+    class Sounding(GraySource):
+        left: ClassVar = ["a", "b"]
+
+        def remaining_packets(self) -> tuple[Any, ...]:
+            given, self.left = tuple(self.left), []
+            return given
+
+    sinks = [ListSink(name=str(n), write_s=0.01 * n) for n in range(3)]
+    SharedLoop([stream(Sounding(5), *sinks)], BrightnessEngine()).run()
+    assert [sink.trailing for sink in sinks] == [["a", "b"]] * 3
 
 
 def test_a_source_that_stalls_for_ever_holds_up_nobody_and_ends_with_the_loop() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -263,6 +264,33 @@ def test_names_by_the_clock_are_never_the_same_twice(tmp_path):
     names = [path.name for path in tmp_path.iterdir()]
     assert len(names) == 3
     assert sum(len(read(tmp_path / name).pts_s) for name in names) == 60
+
+
+def test_a_ring_by_the_clock_deletes_the_file_that_was_begun_first(tmp_path):
+    """Though one that ends may have been written to after the next one was begun."""
+    ring = SegmentOptions(length_s=Fraction(1), files=2)
+    begun = []
+    with SegmentedVideoSink(tmp_path / "%Y.mp4", ring) as sink:
+        sink.open(context())
+        for item in rendered(25 * 6):
+            sink.write(item)
+            for path in set(tmp_path.iterdir()) - set(begun):
+                begun.append(path)
+                for age_s, older in enumerate(reversed(begun)):
+                    if older.exists():  # the other way round
+                        os.utime(older, (2e9 + age_s, 2e9 + age_s))
+    assert set(tmp_path.iterdir()) == set(begun[-2:])
+
+
+def test_a_file_that_cannot_be_begun_leaves_the_others_counted_once(tmp_path, monkeypatch):
+    with SegmentedVideoSink(tmp_path / "s.mp4", SECOND) as sink:
+        sink.open(context())
+        write_frames(sink, 30)
+        monkeypatch.setattr(sink._names, "free", lambda number: (number, tmp_path / "no" / "s.mp4"))
+        with pytest.raises(SinkError):
+            write_frames(sink, 60)
+    listed = [Path(one["path"]).name for one in sink.summary().details["segments"]]
+    assert listed == sorted(set(listed)) == ["s_000.mp4", "s_001.mp4"]
 
 
 def test_a_directory(tmp_path):
