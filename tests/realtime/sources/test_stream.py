@@ -288,7 +288,7 @@ def test_twenty_connections_leave_nothing_behind(transport_stream: bytes) -> Non
         for _ in range(20):
             round_trip()
         assert len(connected_to(process, port)) <= sockets
-        assert {t.name for t in threading.enumerate() if t.name == "open source"} == set()
+        assert {t.name for t in threading.enumerate() if t.name == "rtseg-open-source"} == set()
         assert mine
 
 
