@@ -234,6 +234,7 @@ class NetworkSink(Sink):
     # -- the publishing thread -----------------------------------------------------------
 
     def _run(self) -> None:
+        stood = False
         try:
             while not self._stop.is_set():
                 try:
@@ -246,12 +247,13 @@ class NetworkSink(Sink):
                     self._give_up(f"INTERNAL: {self.name}: {type(error).__name__}: {error}")
                     return
                 finally:
-                    self._connected = False
+                    stood, self._connected = self._connected, False
                 if self._was_steady():
                     self._backoff.reset()
                 self._stop.wait(self._backoff.next_s())
         finally:
-            self._slot.close()
+            for _ in self._slot.close():  # the run ended before it was its turn
+                self._drop("slow_receiver" if stood else "not_connected")
 
     def _publish(self) -> None:
         """Connect and send until the end; return when no more pictures come."""
@@ -283,6 +285,7 @@ class NetworkSink(Sink):
                         encoder.ask_for_keyframe()  # the first one is old by now
                     else:
                         relay.kill()
+                        self._drop("not_connected")
                         return
                 except SinkError:
                     self._drop("not_connected")  # the picture that was on its way

@@ -394,3 +394,15 @@ def test_any_text_is_an_address_or_a_usage_error(text, start):
     except UsageError as error:
         said = str(error)
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "udp"])
+def test_every_picture_is_sent_or_counted(scheme):
+    """Also those that wait, or are on their way, when the run ends."""
+    sink = NetworkSink(parse_network(f"{scheme}://127.0.0.1:{free_port()}/live"))
+    with sink:
+        sink.open(context((64, 48), live=True))
+        for item in rendered(12, (64, 48)):
+            sink.write(item)
+    counts = sink.counts()
+    assert counts.sent + sum(counts.dropped.values()) == 12
