@@ -371,7 +371,8 @@ def _add_run(parser: Parser) -> None:
         nargs="?",
         const="",
         metavar="FILE.json|.html",
-        help="the closing report, also as JSON or as a page with charts when a file is named",
+        help="the closing report, also as JSON or as a page with charts when a file is named; "
+        "without --out nothing is shown",
     )
     group.add_argument(
         "--trace",
