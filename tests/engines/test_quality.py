@@ -102,4 +102,4 @@ def test_an_engine_is_opened_in_the_size_of_its_quality(quality: str | None) -> 
 def test_a_quality_that_cannot_be_meant(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(EngineError, match=message) as caught:
         open_engine(**arguments)
-    assert caught.value.reason == "BAD_INPUT"
+    assert caught.value.reason == "BAD_OPTION"
