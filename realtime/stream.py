@@ -165,6 +165,8 @@ class Stream:
         painter = self.planes_painter
         if painter is None or self._like_first(frame) is not frame:
             return None
+        if self.info is None or _size(frame) != (self.info.width, self.info.height):
+            return None  # what is on the engine has the first frame's size
         return painter.begin(frame)
 
     def no_more(self) -> None:
@@ -399,8 +401,13 @@ class Stream:
             self.broke(error)
         finally:
             trailing = None if self._stopping.is_set() else self._trailing
-            # Once: the source gives them away, and every output is to have them all.
-            self._outputs.finish(None if trailing is None else trailing())
+            packets = None
+            try:
+                if trailing is not None:
+                    # Once: the source gives them away, and every output is to have them all.
+                    packets = trailing()
+            finally:
+                self._outputs.finish(packets)
 
     def _take(self, item: Segmented) -> None:
         stages_ms = {"decode": item.frame.decode_ms, "preprocess": item.preprocess_ms}
@@ -444,9 +451,13 @@ class Stream:
         assert self.info is not None
         if self._tags is None:
             self._tags = colour_tags(frame.video)
-        own = (frame.video.width, frame.video.height)
+        own = _size(frame)
         size = own if self._any_size else (self.info.width, self.info.height)
         video = converted(frame.video, self._tags, size)
         if video is frame.video:
             return frame
         return dataclasses.replace(frame, video=video, source_size=own)
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    return frame.video.width, frame.video.height
