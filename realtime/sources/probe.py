@@ -24,13 +24,7 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     Raises:
         SourceError: ``NOT_A_VIDEO`` or ``CODEC_UNSUPPORTED``.
     """
-    from av.stream import Disposition
-
-    pictures = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & Disposition.attached_pic
-    ]
+    pictures = _tracks(container)
     if not pictures:
         kinds = sorted({stream.type for stream in container.streams})
         held = " and ".join(kinds) if kinds else "nothing that can be read"
@@ -44,18 +38,23 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     return chosen
 
 
+def _tracks(container: InputContainer) -> list[VideoStream]:
+    """Return the video tracks, without cover pictures."""
+    from av.stream import Disposition
+
+    return [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+
+
 def others_left_out(container: InputContainer, chosen: VideoStream) -> str | None:
     """Return what a file of several video tracks, such as front and rear camera, should say.
 
     The variants of one picture in an HLS or DASH list are no other pictures.
     """
-    from av.stream import Disposition
-
-    tracks = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & Disposition.attached_pic
-    ]
+    tracks = _tracks(container)
     if len(tracks) < 2 or container.format.name in ("hls", "dash"):
         return None
     number = tracks.index(chosen) + 1
