@@ -26,6 +26,7 @@ from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_
 from rtseg.calibration.metrics import Scores
 from rtseg.calibration.verify import cityscapes_table, count_pixels, score_pixels
 from rtseg.engines.labels import CITYSCAPES, ClassTable
+from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.models.errors import ModelError, missing_package
 
 if TYPE_CHECKING:
@@ -57,14 +58,6 @@ class OpenNetwork:
     def __call__(self, image: U8, size: tuple[int, int]) -> U8:
         """Predict: RGB uint8 (H, W, 3) and (height, width) -> class ids uint8 of that size."""
         return self.predict(image, size)
-
-
-def fit_to(image: U8, size: tuple[int, int]) -> U8:
-    """Bring RGB uint8 (H, W, 3) to ``size`` (height, width) as the loop does: shrunk by area."""
-    height, width = size
-    smaller = height <= image.shape[0] and width <= image.shape[1]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
 
 
 def upsample_argmax(logits: NDArray[np.float32], size: tuple[int, int]) -> U8:
@@ -101,7 +94,7 @@ def keras_predictor(model: keras.Model, upsample: str = "logits") -> OpenNetwork
     height, width = (int(side) for side in model.input_shape[1:3])
 
     def predict(image: U8, size: tuple[int, int]) -> U8:
-        view = fit_to(image, (height, width))
+        view = array_to_engine_input(image, height, width)
         logits = np.asarray(model.predict_on_batch(view[None].astype(np.float32)))
         planes = np.ascontiguousarray(logits[0].transpose(2, 0, 1))
         if upsample == "logits":
@@ -120,7 +113,7 @@ def engine_predictor(path: Path, **options: Any) -> Iterator[OpenNetwork]:
         size_in = (engine.spec.height, engine.spec.width)
 
         def predict(image: U8, size: tuple[int, int]) -> U8:
-            return nearest(engine.infer(fit_to(image, size_in)[None])[0], size)
+            return nearest(engine.infer(array_to_engine_input(image, *size_in)[None])[0], size)
 
         yield OpenNetwork(predict, engine.spec.classes)
 
@@ -177,7 +170,7 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
     entry = session.get_inputs()[0]
 
     def predict(image: U8, size: tuple[int, int]) -> U8:
-        view = fit_to(image, (spec.height, spec.width))
+        view = array_to_engine_input(image, spec.height, spec.width)
         return upsample_argmax(session.run(None, {entry.name: view[None]})[0][0], size)
 
     return OpenNetwork(predict, spec.classes)

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from rtseg.engines.errors import EngineError
 from rtseg.realtime.arguments import build_parser
-from rtseg.realtime.errors import RealtimeError, UsageError
+from rtseg.realtime.errors import RealtimeError, UsageError, exit_code_of
 from rtseg.realtime.sinks.network import shown_address
 
 INTERRUPTED = 130
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RealtimeError, EngineError) as error:
         if debug:
             raise
-        return fail(str(error), error.reason, _exit_code(error), _wants_json(typed))
+        return fail(str(error), error.reason, exit_code_of(error), _wants_json(typed))
     except Exception as error:
         if debug:
             raise
@@ -73,12 +73,6 @@ def fail(text: str, reason: str, code: int, as_json: bool) -> int:
     else:
         print(f"rt-seg: error: {reason}: {line}", file=sys.stderr)
     return code
-
-
-def _exit_code(error: RealtimeError | EngineError) -> int:
-    if isinstance(error, RealtimeError):
-        return error.exit_code
-    return 2 if error.reason == "BAD_OPTION" else 1
 
 
 def _wants_json(typed: list[str]) -> bool:

@@ -37,3 +37,12 @@ class SourceError(RealtimeError):
 
 class SinkError(RealtimeError):
     """An output cannot be opened or written."""
+
+
+_USAGE_REASONS = ("BAD_CONFIG", "BAD_OPTION")
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return a command's exit code for an error: its own, or what its reason word says."""
+    by_reason = 2 if getattr(error, "reason", "") in _USAGE_REASONS else 1
+    return int(getattr(error, "exit_code", by_reason))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rtseg.engines.engine import EngineTiming
 from rtseg.engines.spec import EngineSpec
+from rtseg.realtime.alike import Alike
 from rtseg.realtime.begun import Begun, PlanesPainter
 from rtseg.realtime.frame import U8, Frame, Rendered, SourceInfo, now_ns
 from rtseg.realtime.outputs import Outputs
@@ -22,7 +23,6 @@ from rtseg.realtime.slot import Closed, Slot, keep_packets
 from rtseg.realtime.sources.source import Source
 from rtseg.realtime.throttle import FlowOptions, Throttle
 from rtseg.realtime.turns import Lane, Turns
-from rtseg.realtime.yuv import ColourTags, colour_tags, converted
 
 if TYPE_CHECKING:
     import av
@@ -110,13 +110,12 @@ class Stream:
         self._painter = painter
         self._refiner = refiner
         # What a refiner remembers of a frame must fit the next one.
-        self._any_size = self._outputs.any_size and refiner is None
+        self._alike = Alike(any_size=self._outputs.any_size and refiner is None)
         self._flow = flow or FlowOptions()
         self._controls = controls
         self._segmented: Slot[Segmented] = Slot(1)
         self._threads: list[threading.Thread] = []
         self._pace = False
-        self._tags: ColourTags | None = None
         self._turns: Turns | None = None
         self._lock = threading.Lock()
         # Sound after the last frame: only of a source that was read to its end.
@@ -163,9 +162,7 @@ class Stream:
     def begin(self, frame: Frame) -> Begun | None:
         """Return what an engine needs to paint a frame's picture; None where it may not."""
         painter = self.planes_painter
-        if painter is None or self._like_first(frame) is not frame:
-            return None
-        if self.info is None or _size(frame) != (self.info.width, self.info.height):
+        if painter is None or self.info is None or not self._alike.is_first_like(frame, self.info):
             return None  # what is on the engine has the first frame's size
         return painter.begin(frame)
 
@@ -415,7 +412,9 @@ class Stream:
         if item.timing.upload_ms or item.timing.download_ms:
             stages_ms["upload"] = item.timing.upload_ms
             stages_ms["download"] = item.timing.download_ms
-        seen = Seen(self._like_first(item.frame), item.labels, item.labels, stages_ms)
+        assert self.info is not None
+        frame = self._alike(item.frame, self.info)
+        seen = Seen(frame, item.labels, item.labels, stages_ms)
         if self._refiner is None:
             self._paint(seen, item.begun)
             return
@@ -442,22 +441,3 @@ class Stream:
         put_ns = now_ns()
         self._outputs.deliver(rendered, self.profiler)
         trace.span("wait for outputs", put_ns, now_ns(), index)
-
-    def _like_first(self, frame: Frame) -> Frame:
-        """Give a frame the first one's colours and, if an output needs it, size.
-
-        Frames differ in a folder of mixed images, or where a camera changes its mode.
-        """
-        assert self.info is not None
-        if self._tags is None:
-            self._tags = colour_tags(frame.video)
-        own = _size(frame)
-        size = own if self._any_size else (self.info.width, self.info.height)
-        video = converted(frame.video, self._tags, size)
-        if video is frame.video:
-            return frame
-        return dataclasses.replace(frame, video=video, source_size=own)
-
-
-def _size(frame: Frame) -> tuple[int, int]:
-    return frame.video.width, frame.video.height

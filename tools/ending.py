@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-FAILED, USAGE, TERMINATED = 1, 2, 143
-_USAGE_REASONS = ("BAD_CONFIG", "BAD_OPTION")
+from rtseg.realtime.errors import exit_code_of
+
+TERMINATED = 143
 
 
 def open_closed_streams() -> None:
@@ -70,8 +71,7 @@ def say_failure(program: str, error: Exception) -> int:
         sys.stdout.flush()
     except OSError:  # what could not be written is no second error when Python ends
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    code: int = getattr(error, "exit_code", USAGE if reason in _USAGE_REASONS else FAILED)
-    return code
+    return exit_code_of(error)
 
 
 def _said(error: Exception) -> tuple[str, str]:
