@@ -21,24 +21,6 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A stretch of the run.
-
-    Attributes:
-        until: where it ends, as a part of the whole run (0 to 1).
-        crop: side of the training views in pixels, a multiple of 32.
-        batch: views a step.
-    """
-
-    until: float
-    crop: int
-    batch: int
-
-    def __post_init__(self) -> None:
-        check_types(self)
-
-
-@dataclass(frozen=True)
 class SourceConfig:
     """One data set of a run.
 
@@ -113,6 +95,27 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A stretch of the run.
+
+    Attributes:
+        until: where it ends, as a part of the whole run (0 to 1).
+        crop: side of the training views in pixels, a multiple of 32.
+        batch: views a step.
+        augment: limits of its views; None for those of the run. In JSON it needs only what
+            differs from the run's.
+    """
+
+    until: float
+    crop: int
+    batch: int
+    augment: AugmentConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
+@dataclass(frozen=True)
 class LossConfig:
     """What a run minimises beside class-weighted cross-entropy.
 
@@ -150,7 +153,8 @@ class TrainConfig:
         network: name in the registry.
         sources: data sets and their shares.
         size: side of the network's whole view in pixels; validation runs at it.
-        phases: crops and batch sizes along the run; the last ends at 1.
+        phases: crops, batch sizes and, where they change, limits of the views along the run;
+            the last ends at 1.
         steps: length of the run in steps; with ``minutes`` the shorter of both.
         minutes: length of the run in minutes of training, or None.
         optimiser: ``adamw``, or ``sgd`` with Nesterov momentum 0.9.
@@ -319,6 +323,21 @@ def _build(kind: type[T], fields: Any, where: str) -> T:
         raise ModelError(f"{where}: {error}", reason="BAD_CONFIG") from error
 
 
+def _build_augment(fields: Any, usual: dict[str, Any], where: str) -> AugmentConfig:
+    """Make limits of views from JSON, over the ``usual`` ones."""
+    if isinstance(fields, dict):
+        lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
+        fields = {**usual, **fields, **lists}
+    return _build(AugmentConfig, fields, where)
+
+
+def _build_phase(fields: Any, usual: dict[str, Any], where: str) -> Phase:
+    """Make a phase from JSON; ``usual`` are the run's limits of views."""
+    if isinstance(fields, dict) and fields.get("augment") is not None:
+        fields = {**fields, "augment": _build_augment(fields["augment"], usual, where)}
+    return _build(Phase, fields, where)
+
+
 def config_from_json(text: str, where: str = "configuration") -> TrainConfig:
     """Read a run from JSON text.
 
@@ -330,22 +349,19 @@ def config_from_json(text: str, where: str = "configuration") -> TrainConfig:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{where} is no JSON: {error}", reason="BAD_CONFIG") from error
     if isinstance(fields, dict):
-        for name in ("sources", "phases"):
-            kind: type[Any] = SourceConfig if name == "sources" else Phase
-            if isinstance(fields.get(name), list):
-                fields[name] = tuple(_build(kind, part, where) for part in fields[name])
+        if "augment" in fields:
+            fields["augment"] = _build_augment(fields["augment"], {}, where)
+        if isinstance(fields.get("sources"), list):
+            fields["sources"] = tuple(_build(SourceConfig, s, where) for s in fields["sources"])
+        if isinstance(fields.get("phases"), list):
+            usual = dataclasses.asdict(fields.get("augment", AugmentConfig()))
+            fields["phases"] = tuple(_build_phase(p, usual, where) for p in fields["phases"])
         if isinstance(fields.get("freeze"), list):
             fields["freeze"] = tuple(fields["freeze"])
         if fields.get("validation"):
             fields["validation"] = _build(SourceConfig, fields["validation"], where)
         if "loss" in fields:
             fields["loss"] = _build(LossConfig, fields["loss"], where)
-        if "augment" in fields:
-            augment = fields["augment"]
-            if isinstance(augment, dict):
-                lists = {k: tuple(v) for k, v in augment.items() if isinstance(v, list)}
-                augment = {**augment, **lists}
-            fields["augment"] = _build(AugmentConfig, augment, where)
     return _build(TrainConfig, fields, where)
 
 

@@ -22,7 +22,7 @@ from rtseg.calibration.camvid import find_camvid, read_camvid_label, to_cityscap
 from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_label
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.models.augment import U8, draw_view, join_views, mix_views
-from rtseg.models.config import AugmentConfig, SourceConfig
+from rtseg.models.config import AugmentConfig, Phase, SourceConfig
 from rtseg.models.errors import ModelError
 from rtseg.models.paste import paste_things
 from rtseg.models.unions import COUNTED, agreement, camvid_unions_table
@@ -312,8 +312,9 @@ def _batch(views: Sequence[tuple[U8, U8, U8 | None]], next_sample: int) -> Batch
 class BatchLoader:
     """Draws batches in a thread of its own; a context manager.
 
-    ``size`` is called before each batch with the number of its step, counted from ``step``,
-    and returns (batch size, crop), so that a run may change both on the way. Batches are drawn
+    ``phase`` is called before each batch with the number of its step, counted from ``step``,
+    and returns what holds there, so that a run may change batch size, crop and the limits of
+    its views on the way (``config`` where the phase has none of its own). Batches are drawn
     ahead of the run: it must go by that number, not by where the run is. ``workers`` is how many
     threads draw the views of a batch at once; the batches are the same for any number.
     """
@@ -325,7 +326,7 @@ class BatchLoader:
         *,
         seed: int,
         nominal: int,
-        size: Callable[[int], tuple[int, int]],
+        phase: Callable[[int], Phase],
         start: int = 0,
         step: int = 0,
         depth: int = 3,
@@ -334,7 +335,7 @@ class BatchLoader:
     ) -> None:
         self._workers = workers
         self._stock, self._config, self._rare = stock, config, rare
-        self._seed, self._nominal, self._size = seed, nominal, size
+        self._seed, self._nominal, self._phase = seed, nominal, phase
         self._next, self._step = start, step
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(depth)
         self._stop = threading.Event()
@@ -360,9 +361,9 @@ class BatchLoader:
                 raise got
             yield got
 
-    def _draw(self, crop: int, number: int) -> tuple[U8, U8, U8 | None]:
-        config, nominal = self._config, self._nominal
-        return draw_sample(self._stock, number, self._seed, config, nominal, crop, self._rare)
+    def _draw(self, limits: AugmentConfig, crop: int, number: int) -> tuple[U8, U8, U8 | None]:
+        nominal = self._nominal
+        return draw_sample(self._stock, number, self._seed, limits, nominal, crop, self._rare)
 
     def _run(self) -> None:
         try:
@@ -373,16 +374,18 @@ class BatchLoader:
 
     def _draw_batches(self, workers: ThreadPoolExecutor) -> None:
         while not self._stop.is_set():
-            count, crop = self._size(self._step)
+            phase = self._phase(self._step)
+            limits = phase.augment or self._config
+            count = phase.batch
             numbers = range(self._next, self._next + count)
-            views = list(workers.map(partial(self._draw, crop), numbers))
+            views = list(workers.map(partial(self._draw, limits, phase.crop), numbers))
             # Keyed by the batch's first view, so that a resumed run mixes the same.
-            if self._config.mix:
+            if limits.mix:
                 rng = np.random.default_rng((self._seed, self._next, MIX_STREAM))
-                views = mix_views(views, rng, self._config.mix)
-            if self._config.paste:
+                views = mix_views(views, rng, limits.mix)
+            if limits.paste:
                 rng = np.random.default_rng((self._seed, self._next, PASTE_STREAM))
-                views = paste_things(views, rng, self._config.paste)
+                views = paste_things(views, rng, limits.paste)
             self._next += count
             self._step += 1
             self._put(_batch(views, self._next))

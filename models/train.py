@@ -314,16 +314,12 @@ class Run:
         """Return the run's batches from where it is."""
         config, progress = self.config, self.progress
 
-        def size(step: int) -> tuple[int, int]:
-            phase = config.phase_at(progress.part(config, step))
-            return phase.batch, phase.crop
-
         return BatchLoader(
             self.stock,
             config.augment,
             seed=config.seed,
             nominal=config.size,
-            size=size,
+            phase=lambda step: config.phase_at(progress.part(config, step)),
             start=progress.sample,
             step=progress.step,
             rare=config.rare,

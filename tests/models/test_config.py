@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,11 @@ def test_json_and_back() -> None:
         ({"validation": {}}, "validation {}; allowed: an object"),
         ({"phases": [{"until": "1", "crop": 64, "batch": 2}]}, "until '1'; allowed: a number"),
         ({"phases": [{"until": 1.0, "crop": 64, "batch": 2.5}]}, "allowed: a whole number"),
+        (
+            {"phases": [{"until": 1, "crop": 64, "batch": 2, "augment": {"mix": 2}}]},
+            "mix 2; allowed",
+        ),
+        ({"phases": [{"until": 1, "crop": 64, "batch": 2, "augment": 3}]}, "an object, received 3"),
         ({"sources": [{"root": 3, "share": 1}]}, "root 3; allowed: a text"),
         ({"loss": {"dice": "much"}}, "dice 'much'; allowed: a number"),
         ({"augment": {"scale": [0, 1]}}, r"scale \(0, 1\); allowed: two numbers above 0"),
@@ -70,6 +76,20 @@ def test_bad_values_say_what_is_allowed(change: dict[str, object], message: str)
     with pytest.raises(ModelError, match=message) as caught:
         config_from_json(json.dumps({**MINIMAL, **change}))
     assert caught.value.reason == "BAD_CONFIG"
+
+
+def test_a_phase_changes_some_limits_of_the_runs_views() -> None:
+    phases = [
+        {"until": 0.8, "crop": 64, "batch": 2},
+        {"until": 1, "crop": 64, "batch": 2, "augment": {"mix": 0, "scale": [0.9, 1.1]}},
+    ]
+    augment = {"mix": 0.5, "blur": 0.3}
+    config = config_from_json(json.dumps({**MINIMAL, "phases": phases, "augment": augment}))
+    first, last = config.phases
+    assert first.augment is None
+    assert last.augment == replace(config.augment, mix=0, scale=(0.9, 1.1))
+    assert last.augment.blur == 0.3
+    assert config_from_json(config.to_json()) == config
 
 
 def test_no_json_and_no_file(tmp_path: Path) -> None:

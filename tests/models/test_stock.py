@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.labels import CITYSCAPES, VOID_ID
 from rtseg.models.augment import draw_view, geometry
-from rtseg.models.config import AugmentConfig, SourceConfig
+from rtseg.models.config import AugmentConfig, Phase, SourceConfig
 from rtseg.models.errors import ModelError
 from rtseg.models.stock import (
     BatchLoader,
@@ -115,7 +116,7 @@ def test_the_loader_resumes_in_the_same_place(
             AugmentConfig(mix=mix, paste=paste, mosaic=mosaic),
             seed=1,
             nominal=128,
-            size=lambda step: (2, 64),
+            phase=lambda step: Phase(1.0, 64, 2),
             start=start,
             workers=workers,
         ) as loader:
@@ -126,12 +127,39 @@ def test_the_loader_resumes_in_the_same_place(
     assert np.array_equal(whole[3], tail[1])
 
 
-def test_an_error_in_the_loader_reaches_the_caller(tmp_path: Path) -> None:
-    def size(step: int) -> tuple[int, int]:
-        raise RuntimeError("no size")
+def test_a_phase_may_have_limits_of_its_own(tmp_path: Path) -> None:
+    """Here the whole frame, nothing changed and nothing mixed in, after two steps of the run's."""
+    stock = make_stock(tmp_path)
+    usual = AugmentConfig(mix=1.0, paste=1.0)
 
-    loader = BatchLoader(make_stock(tmp_path), AugmentConfig(), seed=1, nominal=128, size=size)
-    with pytest.raises(RuntimeError, match="no size"), loader as running:
+    def phase(step: int) -> Phase:
+        return Phase(0.5, 64, 2) if step < 2 else Phase(1.0, 64, 2, STILL)
+
+    def views(limits: AugmentConfig, steps: range) -> list[Any]:
+        with BatchLoader(
+            stock,
+            limits,
+            seed=1,
+            nominal=64,
+            phase=lambda step: Phase(1.0, 64, 2),
+            start=2 * steps.start,
+            step=steps.start,
+        ) as loader:
+            return [batch.images for batch, _ in zip(loader, steps, strict=False)]
+
+    with BatchLoader(stock, usual, seed=1, nominal=64, phase=phase) as loader:
+        both = [batch.images for batch, _ in zip(loader, range(4), strict=False)]
+    assert np.array_equal(both[:2], views(usual, range(2)))
+    assert np.array_equal(both[2:], views(STILL, range(2, 4)))
+    assert not np.array_equal(both[2:], views(usual, range(2, 4)))
+
+
+def test_an_error_in_the_loader_reaches_the_caller(tmp_path: Path) -> None:
+    def phase(step: int) -> Phase:
+        raise RuntimeError("no phase")
+
+    loader = BatchLoader(make_stock(tmp_path), AugmentConfig(), seed=1, nominal=128, phase=phase)
+    with pytest.raises(RuntimeError, match="no phase"), loader as running:
         next(iter(running))
 
 
@@ -235,10 +263,10 @@ def test_batches_mix_taught_and_other_views(tmp_path: Path) -> None:
     sources = [SourceConfig("city", 1, soft=True), SourceConfig("town", 1)]
     stock = load_stock(sources, tmp_path, teacher=lambda image: np.ones((20, 64, 128), np.float32))
 
-    def size(step: int) -> tuple[int, int]:
-        return 8, 64
+    def phase(step: int) -> Phase:
+        return Phase(1.0, 64, 8)
 
-    with BatchLoader(stock, AugmentConfig(), seed=0, nominal=64, size=size) as loader:
+    with BatchLoader(stock, AugmentConfig(), seed=0, nominal=64, phase=phase) as loader:
         batch = next(iter(loader))
     assert batch.soft is not None
     assert batch.soft.shape == (8, 19, 16, 16)
