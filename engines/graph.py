@@ -291,12 +291,12 @@ def _find_logits(model: Any, labels: str) -> str | None:
     return tensor
 
 
-def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int] | None:
+def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int, int] | None:
     """Let a graph end in its small scores instead of class ids, where that is simple.
 
-    Simple is what :func:`append_tail` and our export write: Resize (linear, half-pixel, by
-    an even whole factor), ArgMax over the channels, Cast. Whoever runs the graph then does
-    the rest with :class:`rtseg.engines.upsample.LabelUpsampler`.
+    Simple is what :func:`append_tail` and our export write: Resize (linear, half-pixel, to
+    at least twice the rows and columns), ArgMax over the channels, Cast. Whoever runs the graph
+    then does the rest with :class:`rtseg.engines.upsample.LabelUpsampler`.
 
     Args:
         model: the ``onnx.ModelProto``; its output ``labels`` becomes ``scores``, float32,
@@ -304,8 +304,8 @@ def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int] | N
         labels: name of the output.
 
     Returns:
-        Rows and columns of the scores, and the factor; None, with nothing changed, where
-        the graph ends in another way.
+        Rows and columns of the scores, rows and columns of the labels; None, with nothing
+        changed, where the graph ends in another way.
     """
     from onnx import TensorProto, helper, shape_inference
 
@@ -319,8 +319,9 @@ def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int] | N
     if small is None or large is None or len(small) != 4 or small[:2] != large[:2]:
         return None
     (_, channels, rows, columns), (height, width) = small, large[2:]
-    factor = height // rows
-    if factor < 2 or factor % 2 or (rows * factor, columns * factor) != (height, width):
+    if height < 2 * rows or width < 2 * columns:
+        return None
+    if (height % rows or width % columns) and not _fits_whole(model, resize, small, large):
         return None
     if SCORES in {name for node in model.graph.node for name in (*node.input, *node.output)}:
         return None
@@ -333,7 +334,25 @@ def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int] | N
         helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, [1, channels, rows, columns])
     )
     model.graph.output.extend(kept)
-    return rows, columns, factor
+    return rows, columns, height, width
+
+
+def _fits_whole(model: Any, resize: Any, small: tuple[int, ...], large: tuple[int, ...]) -> bool:
+    """Tell whether a Resize maps its whole input to its whole output.
+
+    By a scale that is not whole, it may leave out a part of a row: half-pixel coordinates go by
+    the scale, not by the sizes.
+    """
+    from onnx import numpy_helper
+
+    if len(resize.input) > 3 and resize.input[3]:
+        return True  # sizes: the scale is their quotient
+    known = {weight.name: weight for weight in model.graph.initializer}
+    if len(resize.input) < 3 or resize.input[2] not in known:
+        return False
+    scales = numpy_helper.to_array(known[resize.input[2]])
+    wanted = np.asarray(large) / np.asarray(small)
+    return scales.shape == wanted.shape and bool(np.abs(scales / wanted - 1).max() < 1e-6)
 
 
 def _upsampling_before(model: Any, labels: str) -> Any | None:

@@ -17,69 +17,136 @@ from rtseg.engines.engine import U8
 F32 = NDArray[np.float32]
 
 
+class _Axis:
+    """How pixels lie between grid points along one axis.
+
+    Cell ``c`` lies between the grid points ``c - 1`` and ``c``. The first and the last are half
+    outside: there both ends are the same point, and any weights that add up to 1 do.
+
+    Attributes:
+        span: most pixels in a cell.
+        weights: of a cell's two ends at each of its pixels, float32 (2, span, cells); where a
+            cell has fewer pixels than ``span``, the rest is of no use.
+        alike: whether the weights of the second cell do for all.
+        places: where the pixels are among ``cells * span``, in order, intp (pixels,).
+        stretch: the same as a slice, where they lie side by side.
+    """
+
+    def __init__(self, points: int, pixels: int) -> None:
+        # In halves of a pixel, so that whole numbers tell the cell.
+        low, rest = np.divmod((2 * np.arange(pixels) + 1) * points - pixels, 2 * pixels)
+        part = rest / (2 * pixels)
+        cell = np.asarray(low + 1, np.intp)
+        count = np.bincount(cell, minlength=points + 1)
+        within = np.arange(pixels) - np.searchsorted(cell, cell)
+        self.span = int(count.max())
+        within[cell == 0] += self.span - count[0]  # next to the second cell
+        self.weights = np.zeros((2, self.span, points + 1), np.float32)
+        self.weights[:, within, cell] = 1 - part, part
+        self.weights[0, :, [0, -1]], self.weights[1, :, [0, -1]] = 1, 0
+        inner = self.weights[..., 1:-1]
+        self.alike = bool((inner == inner[..., :1]).all() and (count[1:-1] == self.span).all())
+        self.places = np.asarray(cell * self.span + within, np.intp)
+        together = bool((np.diff(self.places) == 1).all())
+        self.stretch = slice(self.places[0], self.places[-1] + 1) if together else None
+
+
 class LabelUpsampler:
     """Computes ``argmax(resize(scores, linear, half-pixel))`` for one size.
 
-    It keeps nothing between calls: several threads may share it.
+    It keeps nothing between calls: several threads may share it. Quickest where the labels have
+    a whole number of pixels for each grid point.
 
     Args:
         rows: rows of the score grid.
         columns: columns of the score grid.
-        factor: how much larger the labels are, an even number: with an odd one, pixels
-            would lie on the borders of cells.
+        height: rows of the labels, at least ``rows``.
+        width: columns of the labels, at least ``columns``.
     """
 
-    def __init__(self, rows: int, columns: int, factor: int) -> None:
-        if factor < 2 or factor % 2:
-            raise ValueError(f"the factor must be an even number from 2. Received: {factor}")
-        self._rows, self._columns, self._factor = rows, columns, factor
-        # Weights of a cell's four corners at each of its factor × factor pixels.
-        right = (np.arange(factor) + 0.5) / factor
-        one_axis = np.stack((1 - right, right), axis=1)
-        both = np.einsum("ya,xb->yxab", one_axis, one_axis).reshape(factor * factor, 4)
-        self._weights = both.astype(np.float32)
+    def __init__(self, rows: int, columns: int, height: int, width: int) -> None:
+        if not (1 <= rows <= height and 1 <= columns <= width):
+            raise ValueError(
+                "labels have at least as many rows and columns as the scores. "
+                f"Received: {width}x{height} from {columns}x{rows}"
+            )
+        self._rows, self._columns = rows, columns
+        self._down, self._across = _Axis(rows, height), _Axis(columns, width)
+        #: Where the labels lie in what `labels` fills, if not side by side.
+        self._places: NDArray[np.intp] | None = None
+        if self._down.stretch is None or self._across.stretch is None:
+            line = self._across.span * (columns + 1)
+            self._places = self._down.places[:, None] * line + self._across.places
+        #: Of a cell's four corners at each of its pixels, where that is the same for all cells.
+        self._weights: F32 | None = None
+        if self._down.alike and self._across.alike:
+            down, across = self._down.weights[..., 1], self._across.weights[..., 1]
+            both = np.einsum("ay,bx->abyx", down, across)
+            self._weights = np.ascontiguousarray(both.reshape(4, -1))
 
     def labels(self, scores: F32, out: U8) -> None:
-        """Fill ``out`` (rows·factor × columns·factor) from ``scores`` (C × rows × columns)."""
-        factor, rows, columns = self._factor, self._rows, self._columns
+        """Fill ``out`` (height × width) from ``scores`` (C × rows × columns)."""
+        down, across = self._down, self._across
         leaders = np.pad(_argmax(scores), 1, mode="edge")
         upper_left = leaders[:-1, :-1]
         mixed = upper_left != leaders[1:, :-1]
         mixed |= upper_left != leaders[:-1, 1:]
         mixed |= upper_left != leaders[1:, 1:]
-        # A cell lies between four grid points; those of the rim are half outside.
-        large = np.empty((rows + 1, factor, (columns + 1) * factor), np.uint8)
-        large[:] = upper_left.repeat(factor, axis=1)[:, None]
-        down, across = np.nonzero(mixed)
-        if down.size:
-            cells = large.reshape(rows + 1, factor, columns + 1, factor)
-            cells[down, :, across, :] = self._resolve(scores, down, across)
-        half = factor // 2
-        out[:] = large.reshape(-1, large.shape[2])[half:-half, half:-half]
+        rows, columns = mixed.shape
+        large = np.empty((rows, down.span, columns * across.span), np.uint8)
+        large[:] = upper_left.repeat(across.span, axis=1)[:, None]
+        y, x = np.nonzero(mixed)
+        if y.size:
+            cells = large.reshape(rows, down.span, columns, across.span)
+            cells[y, :, x, :] = self._resolve(scores, y, x)
+        filled = large.reshape(rows * down.span, -1)
+        if self._places is None:
+            out[:] = filled[down.stretch, across.stretch]
+        else:  # clipping nothing: the mode that takes without a copy
+            np.take(filled, self._places, out=out, mode="clip")
 
-    def _resolve(self, scores: F32, down: NDArray[np.intp], across: NDArray[np.intp]) -> U8:
-        """Return the class ids of cells (n × factor × factor) whose corners disagree."""
-        above, below = np.maximum(down - 1, 0), np.minimum(down, self._rows - 1)
-        left, right = np.maximum(across - 1, 0), np.minimum(across, self._columns - 1)
+    def _resolve(self, scores: F32, y: NDArray[np.intp], x: NDArray[np.intp]) -> U8:
+        """Return the class ids of cells (n × span × span) whose corners disagree."""
+        above, below = np.maximum(y - 1, 0), np.minimum(y, self._rows - 1)
+        left, right = np.maximum(x - 1, 0), np.minimum(x, self._columns - 1)
         rows = [row * self._columns for row in (above, below)]
         places = np.concatenate([row + column for row in rows for column in (left, right)])
         corners = scores.reshape(len(scores), -1).take(places, axis=1)
-        corners = corners.reshape(len(scores), 4, down.size)
+        corners = corners.reshape(len(scores), 4, y.size)
         # A class cannot win in a cell where its best corner is below another's worst one.
         bar = corners.min(axis=1).max(axis=0)
         able = corners.max(axis=1) >= bar
-        best = np.full((down.size, self._factor**2), -np.inf, np.float32)
-        ids = np.zeros(best.shape, np.uint8)
-        for index in np.flatnonzero(able.any(axis=1)):
-            some = np.flatnonzero(able[index])
-            values = corners[index].take(some, axis=1).T @ self._weights.T
-            there = best.take(some, axis=0)
-            leads = values > there
-            best[some] = np.maximum(there, values, out=there)
+        # Scores that are no numbers leave a cell without any.
+        able[0] |= ~able.any(axis=0)
+        number, classes = np.nonzero(able.T)
+        values = self._blend(corners[classes, :, number].T, y, x, number)
+        count = able.sum(axis=0)
+        first = np.cumsum(count) - count
+        best, ids = values.take(first, axis=0), np.empty((y.size, values.shape[1]), np.uint8)
+        ids[:] = classes.take(first)[:, None]
+        for rank in range(1, int(count.max())):
+            some = np.flatnonzero(count > rank)
+            other = first.take(some) + rank
+            challenge, there = values.take(other, axis=0), best.take(some, axis=0)
+            leads = challenge > there
+            best[some] = np.maximum(there, challenge, out=there)
             winners = ids.take(some, axis=0)
-            winners[leads] = index
+            np.copyto(winners, classes.take(other).astype(np.uint8)[:, None], where=leads)
             ids[some] = winners
-        return ids.reshape(-1, self._factor, self._factor)
+        return ids.reshape(-1, self._down.span, self._across.span)
+
+    def _blend(
+        self, corners: F32, y: NDArray[np.intp], x: NDArray[np.intp], cells: NDArray[np.intp]
+    ) -> F32:
+        """Return scores (n × pixels) in ``cells`` of those at y, x from their corners (4 × n)."""
+        if self._weights is not None:
+            return np.asarray(corners.T @ self._weights, np.float32)
+        down = self._down.weights.take(y.take(cells), axis=2)
+        across = self._across.weights.take(x.take(cells), axis=2)
+        rows = corners.reshape(2, 2, 1, -1)
+        upper, lower = rows[:, 0] * across[0] + rows[:, 1] * across[1]
+        values = upper * down[0][:, None] + lower * down[1][:, None]
+        return np.asarray(values.reshape(-1, len(cells)).T, np.float32, order="C")
 
 
 def _argmax(scores: F32) -> U8:

@@ -1,8 +1,8 @@
 """Training views: geometry, colour and degradation of one labelled image.
 
 The network's view is the whole frame squashed to the input size, so a view of scale
-1 maps the source frame, whatever its shape, to ``nominal`` pixels on each side; scale
-and aspect vary around that, and a crop is cut out.
+1 maps the source frame, whatever its shape, to the ``nominal`` size; scale and aspect
+vary around that, and a crop is cut out. Sizes are one side of a square, or (width, height).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.engines.labels import VOID_ID
-from rtseg.models.config import AugmentConfig
+from rtseg.models.config import AugmentConfig, sides
 
 U8 = NDArray[np.uint8]
 
@@ -43,8 +43,8 @@ def view_matrix(
 def geometry(
     rng: np.random.Generator,
     config: AugmentConfig,
-    nominal: int,
-    crop: int,
+    nominal: int | tuple[int, int],
+    crop: int | tuple[int, int],
     focus: tuple[float, float] | None = None,
 ) -> tuple[float, float, float, float, bool]:
     """Draw (scale_x, scale_y, x0, y0, flip) for one view.
@@ -53,8 +53,9 @@ def geometry(
     """
     scale = math.exp(rng.uniform(math.log(config.scale[0]), math.log(config.scale[1])))
     stretch = math.exp(rng.uniform(-1.0, 1.0) * math.log(config.aspect) / 2.0)
-    scale_x, scale_y = nominal * scale * stretch, nominal * scale / stretch
-    spare_x, spare_y = scale_x - crop, scale_y - crop
+    (high, wide), (rows, columns) = sides(nominal), sides(crop)
+    scale_x, scale_y = wide * scale * stretch, high * scale / stretch
+    spare_x, spare_y = scale_x - columns, scale_y - rows
     x0 = rng.uniform(min(0.0, spare_x), max(0.0, spare_x))
     y0 = rng.uniform(min(0.0, spare_y), max(0.0, spare_y))
     flip = bool(rng.random() < 0.5)
@@ -62,8 +63,8 @@ def geometry(
         # Anywhere but the outer tenth of the view, as far as the frame allows.
         x, y = focus[0] if not flip else 1.0 - focus[0], focus[1]
         part_x, part_y = rng.uniform(0.1, 0.9, 2)
-        x0 = float(np.clip(x * scale_x - part_x * crop, min(0.0, spare_x), max(0.0, spare_x)))
-        y0 = float(np.clip(y * scale_y - part_y * crop, min(0.0, spare_y), max(0.0, spare_y)))
+        x0 = float(np.clip(x * scale_x - part_x * columns, min(0.0, spare_x), max(0.0, spare_x)))
+        y0 = float(np.clip(y * scale_y - part_y * rows, min(0.0, spare_y), max(0.0, spare_y)))
     return scale_x, scale_y, x0, y0, flip
 
 
@@ -105,8 +106,8 @@ def draw_view(
     rng: np.random.Generator,
     config: AugmentConfig,
     *,
-    nominal: int,
-    crop: int,
+    nominal: int | tuple[int, int],
+    crop: int | tuple[int, int],
     sharp: bool,
     soft: U8 | None = None,
     focus: tuple[float, float] | None = None,
@@ -118,21 +119,22 @@ def draw_view(
         label: trainIds uint8 (H, W) of the same frame, in any size.
         rng: source of all randomness.
         config: limits of the variation.
-        nominal: side in pixels of the whole frame at scale 1.
-        crop: side in pixels of the view.
+        nominal: size in pixels of the whole frame at scale 1.
+        crop: size in pixels of the view.
         sharp: whether the image may be degraded.
         soft: a teacher's probabilities of the same frame, uint8 (C, h, w), 255 is 1.
         focus: place (x, y) in parts of the frame that the view shall show.
 
     Returns:
-        RGB uint8 (crop, crop, 3), trainIds uint8 (crop, crop) with 255 outside the frame,
-        and the probabilities uint8 (C, crop / 4, crop / 4) with 0 outside the frame.
+        RGB uint8 (H, W, 3) of the crop's size, trainIds uint8 (H, W) with 255 outside the frame,
+        and the probabilities uint8 (C, H / 4, W / 4) with 0 outside the frame.
     """
     place = geometry(rng, config, nominal, crop, focus)
+    high, wide = sides(crop)
     view = cv2.warpAffine(
         image,
         view_matrix(image.shape[:2], *place),
-        (crop, crop),
+        (wide, high),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(114, 114, 114),
@@ -140,7 +142,7 @@ def draw_view(
     target = cv2.warpAffine(
         label,
         view_matrix(label.shape[:2], *place),
-        (crop, crop),
+        (wide, high),
         flags=cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=VOID_ID,
@@ -148,7 +150,9 @@ def draw_view(
     if sharp:
         view = degrade(np.asarray(view, np.uint8), rng, config)
     view = cv2.transform(view, colour_matrix(rng, config))
-    moved = None if soft is None else soft_view(soft, place, crop // SOFT_STRIDE)
+    moved = (
+        None if soft is None else soft_view(soft, place, (high // SOFT_STRIDE, wide // SOFT_STRIDE))
+    )
     return np.asarray(view, np.uint8), np.asarray(target, np.uint8), moved
 
 
@@ -162,7 +166,7 @@ def mix_views(
     2020. The rectangle covers a tenth to half of the view.
 
     Args:
-        views: image (S, S, 3), label (S, S), probabilities (C, S / 4, S / 4) or None.
+        views: image (H, W, 3), label (H, W), probabilities (C, H / 4, W / 4) or None.
         rng: source of all randomness.
         share: probability for each view.
 
@@ -175,11 +179,11 @@ def mix_views(
             continue
         other = int(rng.integers(len(views) - 1))
         donor, its_label, its_soft = views[other + (other >= row)]
-        cells = image.shape[0] // SOFT_STRIDE
+        rows, columns = label.shape[0] // SOFT_STRIDE, label.shape[1] // SOFT_STRIDE
         area, shape = rng.uniform(0.1, 0.5), math.exp(rng.uniform(-0.7, 0.7))
-        high = min(cells, max(1, round(cells * math.sqrt(area * shape))))
-        wide = min(cells, max(1, round(cells * math.sqrt(area / shape))))
-        top, left = int(rng.integers(cells - high + 1)), int(rng.integers(cells - wide + 1))
+        high = min(rows, max(1, round(rows * math.sqrt(area * shape))))
+        wide = min(columns, max(1, round(columns * math.sqrt(area / shape))))
+        top, left = int(rng.integers(rows - high + 1)), int(rng.integers(columns - wide + 1))
         cell = (slice(top, top + high), slice(left, left + wide))
         pixel = (
             slice(top * SOFT_STRIDE, (top + high) * SOFT_STRIDE),
@@ -197,10 +201,10 @@ def mix_views(
 
 
 def join_views(parts: Sequence[tuple[U8, U8, U8 | None]]) -> tuple[U8, U8, U8 | None]:
-    """Put four views of one side S together into one of side 2 S, row by row.
+    """Put four views of one size together into one of twice its sides, row by row.
 
     Args:
-        parts: image (S, S, 3), label (S, S), probabilities (C, S / 4, S / 4) or None, of the
+        parts: image (H, W, 3), label (H, W), probabilities (C, H / 4, W / 4) or None, of the
             upper left, upper right, lower left and lower right quarter.
 
     Returns:
@@ -217,16 +221,19 @@ def join_views(parts: Sequence[tuple[U8, U8, U8 | None]]) -> tuple[U8, U8, U8 | 
     return image, np.block([list(labels[:2]), list(labels[2:])]), joined
 
 
-def soft_view(soft: U8, place: tuple[float, float, float, float, bool], side: int) -> U8:
-    """Cut the view ``place`` (of `geometry`) out of probabilities (C, h, w), uint8.
+def soft_view(
+    soft: U8, place: tuple[float, float, float, float, bool], size: tuple[int, int]
+) -> U8:
+    """Cut the view ``place`` (of `geometry`) of ``size`` cells (rows, columns) out of a teacher's
+    probabilities (C, h, w), uint8.
 
     Returns:
-        uint8 (C, side, side), each cell `SOFT_STRIDE` pixels of the view.
+        uint8 (C, *size), each cell `SOFT_STRIDE` pixels of the view.
     """
     scale_x, scale_y, x0, y0, flip = place
     small = [value / SOFT_STRIDE for value in (scale_x, scale_y, x0, y0)]
     matrix = view_matrix(soft.shape[1:3], small[0], small[1], small[2], small[3], flip)
-    planes = [cv2.warpAffine(plane, matrix, (side, side), flags=cv2.INTER_LINEAR) for plane in soft]
+    planes = [cv2.warpAffine(plane, matrix, size[::-1], flags=cv2.INTER_LINEAR) for plane in soft]
     return np.stack(planes).astype(np.uint8)
 
 

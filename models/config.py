@@ -20,6 +20,11 @@ SCHEDULES = ("poly", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of a size that is one side of a square, or (width, height)."""
+    return (size, size) if isinstance(size, int) else (size[1], size[0])
+
+
 @dataclass(frozen=True)
 class SourceConfig:
     """One data set of a run.
@@ -100,14 +105,14 @@ class Phase:
 
     Attributes:
         until: where it ends, as a part of the whole run (0 to 1).
-        crop: side of the training views in pixels, a multiple of 32.
+        crop: side of the training views in pixels, a multiple of 32, or their width and height.
         batch: views a step.
         augment: limits of its views; None for those of the run. In JSON it needs only what
             differs from the run's.
     """
 
     until: float
-    crop: int
+    crop: int | tuple[int, int]
     batch: int
     augment: AugmentConfig | None = None
 
@@ -152,7 +157,8 @@ class TrainConfig:
     Attributes:
         network: name in the registry.
         sources: data sets and their shares.
-        size: side of the network's whole view in pixels; validation runs at it.
+        size: side of the network's whole view in pixels, or its width and height: what a view of
+            scale 1 maps a frame to. Validation runs at it.
         phases: crops, batch sizes and, where they change, limits of the views along the run;
             the last ends at 1.
         steps: length of the run in steps; with ``minutes`` the shorter of both.
@@ -191,7 +197,7 @@ class TrainConfig:
 
     network: str
     sources: tuple[SourceConfig, ...]
-    size: int = 512
+    size: int | tuple[int, int] = 512
     phases: tuple[Phase, ...] = (Phase(1.0, 512, 8),)
     steps: int = 5000
     minutes: float | None = None
@@ -241,12 +247,13 @@ class TrainConfig:
         if ends != sorted(set(ends)) or ends[0] <= 0:
             raise refuse(f"phases end at {ends}", "allowed: ascending numbers above 0")
         for phase in self.phases:
-            if phase.crop <= 0 or phase.crop % 32 or phase.batch < 2:
+            if any(side <= 0 or side % 32 for side in sides(phase.crop)) or phase.batch < 2:
                 raise refuse(
                     f"phase with crop {phase.crop} and batch {phase.batch}",
                     "allowed: crop a multiple of 32, batch at least 2",
                 )
-        check(self, "size validation_images", lambda v: v >= 1, "1 or more")
+        check(self, "size", lambda v: min(sides(v)) >= 1, "1 or more")
+        check(self, "validation_images", lambda v: v >= 1, "1 or more")
         check(self, "limit", lambda v: v is None or v >= 1, "1 or more, or null")
         check(self, "head_rate clip", lambda v: v > 0, "above 0")
         check(self, "weight_cap", lambda v: v >= 1, "1 (no weights) or more")
@@ -323,18 +330,24 @@ def _build(kind: type[T], fields: Any, where: str) -> T:
         raise ModelError(f"{where}: {error}", reason="BAD_CONFIG") from error
 
 
+def _pair(value: Any) -> Any:
+    """Return what JSON writes as a list as the tuple that it means."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _build_augment(fields: Any, usual: dict[str, Any], where: str) -> AugmentConfig:
     """Make limits of views from JSON, over the ``usual`` ones."""
     if isinstance(fields, dict):
-        lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
-        fields = {**usual, **fields, **lists}
+        fields = {**usual, **{name: _pair(value) for name, value in fields.items()}}
     return _build(AugmentConfig, fields, where)
 
 
 def _build_phase(fields: Any, usual: dict[str, Any], where: str) -> Phase:
     """Make a phase from JSON; ``usual`` are the run's limits of views."""
-    if isinstance(fields, dict) and fields.get("augment") is not None:
-        fields = {**fields, "augment": _build_augment(fields["augment"], usual, where)}
+    if isinstance(fields, dict):
+        fields = {name: _pair(value) for name, value in fields.items()}
+        if fields.get("augment") is not None:
+            fields["augment"] = _build_augment(fields["augment"], usual, where)
     return _build(Phase, fields, where)
 
 
@@ -356,8 +369,9 @@ def config_from_json(text: str, where: str = "configuration") -> TrainConfig:
         if isinstance(fields.get("phases"), list):
             usual = dataclasses.asdict(fields.get("augment", AugmentConfig()))
             fields["phases"] = tuple(_build_phase(p, usual, where) for p in fields["phases"])
-        if isinstance(fields.get("freeze"), list):
-            fields["freeze"] = tuple(fields["freeze"])
+        for name in ("freeze", "size"):
+            if name in fields:
+                fields[name] = _pair(fields[name])
         if fields.get("validation"):
             fields["validation"] = _build(SourceConfig, fields["validation"], where)
         if "loss" in fields:

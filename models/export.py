@@ -5,7 +5,8 @@ Keras backend and needs no TensorFlow: BatchNorm is folded into the convolution 
 it, convolutions keep their layers' names, tensors are NCHW from the first to the last.
 
 ``frames`` uint8 (N, H, W, 3) RGB -> Cast, Transpose, normalise -> network -> Resize
-(linear, half_pixel) -> ArgMax -> Cast -> ``labels`` uint8 (N, H, W).
+(linear, half_pixel) -> ArgMax -> Cast -> ``labels`` uint8 (N, H, W). Where the network works
+at another size than the frames', a Resize of the same kind stands before it.
 """
 
 from __future__ import annotations
@@ -290,6 +291,7 @@ def to_onnx(
     licence: str = LICENCE_NOTE,
     extra: dict[str, str] | None = None,
     batch: int | None = None,
+    frames: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
     """Write a network as ONNX with its description inside.
 
@@ -300,6 +302,8 @@ def to_onnx(
         licence: note for people who use the weights.
         extra: more entries of the description.
         batch: fixed batch size; None leaves it free.
+        frames: (height, width) of the frames and class ids, where it is not the model's: the
+            graph brings them to the model's size. The description has that as ``inner``.
 
     Raises:
         ModelError: a layer the exporter does not know, channels that do not fit the
@@ -307,7 +311,8 @@ def to_onnx(
     """
     exporter = _Exporter(model)
     graph, steps = exporter.graph, exporter.steps
-    height, width = exporter.size_of(0)
+    inner = exporter.size_of(0)
+    height, width = frames or inner
     channels = int(steps[-1].shape[-1] or 0)
     if channels != len(classes):
         raise ModelError(
@@ -321,6 +326,10 @@ def to_onnx(
     # Cast first: TensorRT has no Transpose on uint8.
     cast = graph.add("Cast", [FRAMES], "frames/float", to=TensorProto.FLOAT)
     exporter.names[0] = graph.add("Transpose", [cast], "frames/nchw", perm=[0, 3, 1, 2])
+    if inner != (height, width):
+        exporter.names[0] = exporter.resize(
+            "frames/inner", exporter.names[0], (height, width), inner
+        )
     for step in steps[1:]:
         exporter.names[step.output] = exporter.write(step)
     last = steps[-1]
@@ -345,6 +354,7 @@ def to_onnx(
         ir_version=IR_VERSION,
     )
     mean, std = _normalisation(steps)
+    about_inner = {} if inner == (height, width) else {"inner": f"{inner[1]}x{inner[0]}"}
     spec = EngineSpec(
         network=model.name,
         height=height,
@@ -356,7 +366,7 @@ def to_onnx(
         scale=1.0,
         source_sha256=weights_sha256(model),
         licence=licence,
-        extra=dict(extra or {}),
+        extra={**about_inner, **(extra or {})},
     )
     helper.set_model_props(result, {METADATA_KEY: spec.to_json()})
     onnx.checker.check_model(result)

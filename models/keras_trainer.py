@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rtseg.engines.labels import VOID_ID
 from rtseg.models.augment import SOFT_STRIDE, boundary_pixels
-from rtseg.models.config import TrainConfig, check_frozen, is_frozen
+from rtseg.models.config import TrainConfig, check_frozen, is_frozen, sides
 from rtseg.models.errors import ModelError
 from rtseg.models.files import write_whole
 from rtseg.models.keras_losses import choose_members, labelled_loss, soft_loss
@@ -177,39 +177,41 @@ class KerasTrainer:
         self._build, self._config = build, config
         keras.utils.set_random_seed(config.seed)
         #: The network at the run's size: judged and exported, never trained itself.
-        self._model = build(config.size, config.size)
+        self._size = sides(config.size)
+        self._model = build(*self._size)
         prepare(self._model)
         self._average = [np.array(w, np.float32) for w in self._model.get_weights()]
         self._weights = np.zeros(256, np.float32)
         self._weights[: len(class_weights)] = class_weights
         self._live: keras.Model | None = None
         self._trainee: keras.Model | None = None
-        self._side = 0
+        #: (height, width) of the views that `_trainee` takes.
+        self._trained: tuple[int, int] | None = None
         self._auxiliary = keras.layers.Conv2D(
             self._model.output_shape[-1], 1, name="auxiliary", dtype="float32"
         )
         check_frozen(config, [layer.name for layer in self._model.layers])
         self.step_count = 0
 
-    def _trainee_at(self, side: int) -> keras.Model:
-        """Return the compiled network for crops of ``side``; weights and state carry over."""
-        if self._trainee is not None and side == self._side:
+    def _trainee_at(self, size: tuple[int, int]) -> keras.Model:
+        """Return the compiled network for crops of ``size``; weights and state carry over."""
+        if self._trainee is not None and size == self._trained:
             return self._trainee
         config = self._config
-        live = self._build_live(side)
+        live = self._build_live(size)
         live.set_weights((self._live or self._model).get_weights())
         if self._live is not None:
             for new, old in zip(random_states(live), random_states(self._live), strict=True):
                 new.assign(old)
         for layer in live.layers:
             layer.trainable = not is_frozen(layer.name, config)
-        outputs = {"full": Resize(side, side, name="full")(live.outputs[0])}
+        outputs = {"full": Resize(*size, name="full")(live.outputs[0])}
         if config.distill:
-            cells = side // SOFT_STRIDE
-            outputs["logits"] = Resize(cells, cells, name="soft")(live.outputs[0])
+            cells = (size[0] // SOFT_STRIDE, size[1] // SOFT_STRIDE)
+            outputs["logits"] = Resize(*cells, name="soft")(live.outputs[0])
         if config.loss.auxiliary:
             feature = find_layer(live, config.loss.auxiliary_at).output
-            outputs["auxiliary"] = Resize(side, side, name="full2")(self._auxiliary(feature))
+            outputs["auxiliary"] = Resize(*size, name="full2")(self._auxiliary(feature))
         trainee = Trainee(live.inputs, outputs)
         trainee.config, trainee.class_weights = config, self._weights[: live.output_shape[-1]]
         optimiser = self._make_optimiser()
@@ -221,17 +223,17 @@ class KerasTrainer:
             ):
                 new.assign(old)
         trainee.compile(optimizer=optimiser)
-        self._live, self._trainee, self._side = live, trainee, side
+        self._live, self._trainee, self._trained = live, trainee, size
         return trainee
 
-    def _build_live(self, side: int) -> keras.Model:
-        """Build the network for ``side``, in the run's arithmetic."""
+    def _build_live(self, size: tuple[int, int]) -> keras.Model:
+        """Build the network for ``size``, in the run's arithmetic."""
         if self._config.precision != "bfloat16":
-            return self._build(side, side)
+            return self._build(*size)
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy("mixed_bfloat16")
         try:
-            return self._build(side, side)
+            return self._build(*size)
         finally:
             keras.config.set_dtype_policy(before)
 
@@ -257,7 +259,7 @@ class KerasTrainer:
             ModelError: the loss is not finite.
         """
         images = batch.images
-        trainee = self._trainee_at(images.shape[1])
+        trainee = self._trainee_at(images.shape[1:3])
         trainee.optimizer.learning_rate = self._config.head_rate * rate
         value = float(trainee.train_on_batch(images.astype(np.float32), self._targets(batch)))
         if not math.isfinite(value):
@@ -288,9 +290,9 @@ class KerasTrainer:
             "weight": weight,
         }
         if config.distill:
-            side = labels.shape[1] // SOFT_STRIDE
+            rows, columns = labels.shape[1] // SOFT_STRIDE, labels.shape[2] // SOFT_STRIDE
             classes = self._model.output_shape[-1]
-            soft = np.zeros((len(labels), side, side, classes), np.float32)
+            soft = np.zeros((len(labels), rows, columns, classes), np.float32)
             if batch.soft is not None:
                 soft[:] = batch.soft.transpose(0, 2, 3, 1) / np.float32(255)
             target["soft"] = soft
@@ -298,12 +300,12 @@ class KerasTrainer:
 
     def settle_norms(self, batches: Iterable[Batch]) -> None:
         """Take the averaged weights' BatchNorm statistics from ``batches`` alone."""
-        models: dict[int, keras.Model] = {}
+        models: dict[tuple[int, int], keras.Model] = {}
         for number, batch in enumerate(batches):
-            side = batch.images.shape[1]
-            if side not in models:
-                models[side] = self._build(side, side)
-            model = models[side]
+            size = batch.images.shape[1:3]
+            if size not in models:
+                models[size] = self._build(*size)
+            model = models[size]
             model.set_weights(self._average)
             for layer in model.layers:
                 layer.trainable = not is_frozen(layer.name, self._config)
@@ -315,7 +317,7 @@ class KerasTrainer:
             self._average = [np.array(w, np.float32) for w in model.get_weights()]
 
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Classify RGB uint8 (N, S, S, 3) with the averaged weights at ``size`` (h, w)."""
+        """Classify RGB uint8 (N, H, W, 3) with the averaged weights at ``size`` (h, w)."""
         logits = self.averaged_model().predict_on_batch(images.astype(np.float32))
         full = keras.ops.image.resize(logits, size, antialias=False, data_format="channels_last")
         return np.asarray(keras.ops.convert_to_numpy(keras.ops.argmax(full, -1)), np.uint8)
@@ -331,10 +333,11 @@ class KerasTrainer:
         Raises:
             ModelError: the disk is full or the folder not writable.
         """
-        trainee = self._trainee_at(self._side or self._config.size)
+        trainee = self._trainee_at(self._trained or self._size)
+        assert self._trained is not None
         assert self._live is not None
         arrays: dict[str, Any] = {
-            "step": np.array([self.step_count, self._side]),
+            "step": np.array([self.step_count, *self._trained]),
             "progress": np.array(json.dumps(progress)),
             **{f"weight{i:04d}": w for i, w in enumerate(self._live.get_weights())},
             **{f"average{i:04d}": w for i, w in enumerate(self._average)},
@@ -363,10 +366,10 @@ class KerasTrainer:
                 groups: dict[str, list[NDArray[Any]]] = {}
                 for key in sorted(archive.files):
                     groups.setdefault(key.rstrip("0123456789"), []).append(archive[key])
-            step, side = (int(v) for v in groups["step"][0])
+            step, *size = (int(v) for v in groups["step"][0])
             self._model.set_weights(groups["weight"])
             self._live = self._trainee = None
-            trainee = self._trainee_at(side)
+            trainee = self._trainee_at((size[0], size[-1]))  # older files have one side
             self._auxiliary.set_weights(groups.get("extra", []))
             for variable, value in zip(
                 trainee.optimizer.variables, groups["optimiser"], strict=True

@@ -23,6 +23,7 @@ WORDS = {
     "float | None": "a number or null",
     "bool": "true or false",
     "str": "a text",
+    "int | tuple[int, int]": "a whole number, or two of them: width and height",
     "tuple[str, ...]": "a list of texts",
     "tuple[float, float]": "two numbers above 0, the smaller first",
 }

@@ -33,8 +33,8 @@ def paste_things(
     Olsson et al. 2021, and Copy-Paste, Ghiasi et al. 2021.
 
     Args:
-        views: image (S, S, 3), label of trainIds (S, S), a teacher's probabilities
-            (C, S / 4, S / 4) or None.
+        views: image (H, W, 3), label of trainIds (H, W), a teacher's probabilities
+            (C, H / 4, W / 4) or None.
         rng: source of all randomness.
         share: probability for each view.
 
@@ -68,8 +68,8 @@ def _paste_soft(mask: NDArray[np.bool_], soft: U8 | None, its_soft: U8 | None) -
     given = soft if soft is not None else its_soft
     if given is None:
         return None
-    cells = mask.shape[0] // SOFT_STRIDE
-    counts = mask.reshape(cells, SOFT_STRIDE, cells, SOFT_STRIDE).sum((1, 3))
+    rows, columns = mask.shape[0] // SOFT_STRIDE, mask.shape[1] // SOFT_STRIDE
+    counts = mask.reshape(rows, SOFT_STRIDE, columns, SOFT_STRIDE).sum((1, 3))
     joined = np.zeros_like(given)
     for source, where in ((soft, counts == 0), (its_soft, counts == SOFT_STRIDE**2)):
         if source is not None:

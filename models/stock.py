@@ -22,7 +22,7 @@ from rtseg.calibration.camvid import find_camvid, read_camvid_label, to_cityscap
 from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_label
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.models.augment import U8, draw_view, join_views, mix_views
-from rtseg.models.config import AugmentConfig, Phase, SourceConfig
+from rtseg.models.config import AugmentConfig, Phase, SourceConfig, sides
 from rtseg.models.errors import ModelError
 from rtseg.models.paste import paste_things
 from rtseg.models.unions import COUNTED, agreement, camvid_unions_table
@@ -230,8 +230,8 @@ def draw_sample(
     number: int,
     seed: int,
     config: AugmentConfig,
-    nominal: int,
-    crop: int,
+    nominal: int | tuple[int, int],
+    crop: int | tuple[int, int],
     rare: float = 0.0,
 ) -> tuple[U8, U8, U8 | None]:
     """Draw training view ``number``: the same for the same arguments, always.
@@ -244,7 +244,9 @@ def draw_sample(
     rng = np.random.default_rng((seed, number))
     if config.mosaic and rng.random() < config.mosaic:
         small = replace(config, scale=config.mosaic_scale)
-        parts = [_draw_one(stock, rng, small, nominal, crop // 2, rare) for _ in range(4)]
+        rows, columns = sides(crop)
+        half = (columns // 2, rows // 2)
+        parts = [_draw_one(stock, rng, small, nominal, half, rare) for _ in range(4)]
         return join_views(parts)
     return _draw_one(stock, rng, config, nominal, crop, rare)
 
@@ -253,8 +255,8 @@ def _draw_one(
     stock: Stock,
     rng: np.random.Generator,
     config: AugmentConfig,
-    nominal: int,
-    crop: int,
+    nominal: int | tuple[int, int],
+    crop: int | tuple[int, int],
     rare: float,
 ) -> tuple[U8, U8, U8 | None]:
     place = int(rng.choice(len(stock.items), p=stock.shares))
@@ -285,10 +287,10 @@ class Batch:
     """Training views.
 
     Attributes:
-        images: RGB uint8 (N, crop, crop, 3).
-        labels: trainIds and unions (`rtseg.models.unions`), uint8 (N, crop, crop).
+        images: RGB uint8 (N, H, W, 3), of the crop's size.
+        labels: trainIds and unions (`rtseg.models.unions`), uint8 (N, H, W).
         next_sample: number of the first view of the next batch.
-        soft: a teacher's probabilities, uint8 (N, C, crop / 4, crop / 4), all 0 for a view
+        soft: a teacher's probabilities, uint8 (N, C, H / 4, W / 4), all 0 for a view
             without; None for a batch without.
     """
 
@@ -325,7 +327,7 @@ class BatchLoader:
         config: AugmentConfig,
         *,
         seed: int,
-        nominal: int,
+        nominal: int | tuple[int, int],
         phase: Callable[[int], Phase],
         start: int = 0,
         step: int = 0,
@@ -361,7 +363,9 @@ class BatchLoader:
                 raise got
             yield got
 
-    def _draw(self, limits: AugmentConfig, crop: int, number: int) -> tuple[U8, U8, U8 | None]:
+    def _draw(
+        self, limits: AugmentConfig, crop: int | tuple[int, int], number: int
+    ) -> tuple[U8, U8, U8 | None]:
         nominal = self._nominal
         return draw_sample(self._stock, number, self._seed, limits, nominal, crop, self._rare)
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from rtseg.models.augment import boundary_pixels
-from rtseg.models.config import TrainConfig, check_frozen, is_frozen
+from rtseg.models.config import TrainConfig, check_frozen, is_frozen, sides
 from rtseg.models.errors import ModelError
 from rtseg.models.files import write_whole
 from rtseg.models.stock import Batch
@@ -47,7 +47,9 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
-def computes_bfloat16_fast(device: torch.device, twin: TorchTwin, side: int, batch: int) -> bool:
+def computes_bfloat16_fast(
+    device: torch.device, twin: TorchTwin, size: tuple[int, int], batch: int
+) -> bool:
     """Return whether BF16 is the quicker arithmetic for a network there.
 
     It is on GPUs and on CPUs with AMX. On other CPUs it is tried: with AVX-512 alone, a step of
@@ -57,7 +59,7 @@ def computes_bfloat16_fast(device: torch.device, twin: TorchTwin, side: int, bat
     Args:
         device: where the network is.
         twin: a copy of the network that nobody needs; its BatchNorm statistics change.
-        side: of the views to try, in pixels.
+        size: (height, width) of the views to try, in pixels.
         batch: how many of them.
     """
     if device.type != "cpu" or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
@@ -65,7 +67,7 @@ def computes_bfloat16_fast(device: torch.device, twin: TorchTwin, side: int, bat
     twin.train()
     # A run's own random numbers must not depend on this.
     with torch.random.fork_rng(devices=[]):
-        frames = torch.rand(batch, 3, side, side) * 255
+        frames = torch.rand(batch, 3, *size) * 255
         seconds = dict.fromkeys((True, False), math.inf)
         for low in (*seconds, *seconds, *seconds):
             began = time.perf_counter()
@@ -127,7 +129,8 @@ class TorchTrainer:
         usable = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(usable if device is None else device)
         self._build, self._config = build, config
-        self._model = build(config.size, config.size)
+        self._size = sides(config.size)
+        self._model = build(*self._size)
         prepare(self._model)
         twin = TorchTwin(self._model)
         self._root = twin.to(device=self._device, memory_format=torch.channels_last)
@@ -135,7 +138,9 @@ class TorchTrainer:
             config.precision == "auto" and self._bfloat16_is_fast()
         )
         self._average = copy.deepcopy(self._root.modules_by_layer).requires_grad_(False)
-        self._views: dict[tuple[int, bool], TorchTwin] = {(config.size, False): self._root}
+        self._views: dict[tuple[tuple[int, ...], bool], TorchTwin] = {
+            (self._size, False): self._root
+        }
         self._weights = torch.from_numpy(class_weights).to(self._device)
         check_frozen(config, list(self._root.modules_by_layer))
         self._frozen = [
@@ -152,9 +157,10 @@ class TorchTrainer:
 
     def _bfloat16_is_fast(self) -> bool:
         phase = self._config.phases[0]
-        copied = TorchTwin(self._build(phase.crop, phase.crop))
+        size = sides(phase.crop)
+        copied = TorchTwin(self._build(*size))
         copied = copied.to(device=self._device, memory_format=torch.channels_last)
-        return computes_bfloat16_fast(self._device, copied, phase.crop, min(phase.batch, 4))
+        return computes_bfloat16_fast(self._device, copied, size, min(phase.batch, 4))
 
     def _auxiliary_head(self, classes: int) -> torch.nn.ModuleDict:
         """Return the layers that only training has: none, or a 1x1 convolution."""
@@ -190,14 +196,14 @@ class TorchTrainer:
             for (encoder, kernel), parameters in groups.items()
         ]
 
-    def _view(self, side: int, average: bool) -> TorchTwin:
-        if (side, average) not in self._views:
-            model = self._model if side == self._config.size else self._build(side, side)
+    def _view(self, size: tuple[int, ...], average: bool) -> TorchTwin:
+        if (size, average) not in self._views:
+            model = self._model if size == self._size else self._build(*size)
             twin = TorchTwin(model, shared=self._root)
             if average:
                 twin.use(self._average)
-            self._views[side, average] = twin
-        return self._views[side, average]
+            self._views[size, average] = twin
+        return self._views[size, average]
 
     def train_step(self, batch: Batch, rate: float) -> float:
         """Take one step; return the loss.
@@ -209,7 +215,7 @@ class TorchTrainer:
         Raises:
             ModelError: the loss is not finite; the weights are as before the step.
         """
-        twin = self._view(batch.images.shape[1], average=False)
+        twin = self._view(batch.images.shape[1:3], average=False)
         twin.train()
         for module in self._frozen:
             module.eval()
@@ -268,7 +274,7 @@ class TorchTrainer:
         return total
 
     def _frames(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """Bring RGB uint8 (N, S, S, 3) to the device as float (N, 3, S, S)."""
+        """Bring RGB uint8 (N, H, W, 3) to the device as float (N, 3, H, W)."""
         return torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float()
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -292,7 +298,7 @@ class TorchTrainer:
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean of all batches
         for batch in batches:
-            twin = self._view(batch.images.shape[1], average=True)
+            twin = self._view(batch.images.shape[1:3], average=True)
             twin.eval()  # without dropout, as the network will run
             for norm in norms:
                 norm.train()
@@ -304,8 +310,8 @@ class TorchTrainer:
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Classify RGB uint8 (N, S, S, 3) with the averaged weights at ``size`` (h, w)."""
-        twin = self._view(images.shape[1], average=True)
+        """Classify RGB uint8 (N, H, W, 3) with the averaged weights at ``size`` (h, w)."""
+        twin = self._view(images.shape[1:3], average=True)
         twin.eval()
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._low):
             logits = twin(self._frames(images))
@@ -314,7 +320,7 @@ class TorchTrainer:
 
     def averaged_model(self) -> keras.Model:
         """Return the Keras network of the run's size with the averaged weights."""
-        self._view(self._config.size, average=True).copy_to(self._model)
+        self._view(self._size, average=True).copy_to(self._model)
         return self._model
 
     def save(self, path: Path, progress: dict[str, float] | None = None) -> None:

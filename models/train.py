@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.cityscapes import find_samples, read_image, read_label
 from rtseg.calibration.metrics import Scores, confusion_matrix, scores
 from rtseg.engines.labels import CITYSCAPES
-from rtseg.models.config import SourceConfig, TrainConfig, config_from_json
+from rtseg.models.config import SourceConfig, TrainConfig, config_from_json, sides
 from rtseg.models.errors import ModelError
 from rtseg.models.files import save_weights, writing_error
 from rtseg.models.stock import Batch, BatchLoader, class_weights, load_stock
@@ -89,19 +89,21 @@ class Progress:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Images RGB uint8 (size, size, 3) and trainIds (512, 1024) for a quick look."""
+    """Images RGB uint8 (H, W, 3) and trainIds (512, 1024) for a quick look."""
 
     images: list[NDArray[np.uint8]]
     labels: list[NDArray[np.uint8]]
 
     @classmethod
-    def load(cls, source: SourceConfig, data_root: Path, count: int, size: int) -> ValidationSet:
-        """Read ``count`` evenly spread images of a Cityscapes split."""
+    def load(
+        cls, source: SourceConfig, data_root: Path, count: int, size: tuple[int, int]
+    ) -> ValidationSet:
+        """Read ``count`` evenly spread images of a Cityscapes split at ``size`` (h, w)."""
         samples = find_samples(data_root / source.root, source.split)
         chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
         images, labels = [], []
         for index in chosen:
-            image = cv2.resize(read_image(samples[index].image), (size, size))
+            image = cv2.resize(read_image(samples[index].image), size[::-1])
             label = cv2.resize(
                 read_label(samples[index]), VALIDATION_SIZE, interpolation=cv2.INTER_NEAREST
             )
@@ -213,7 +215,7 @@ class Run:
         self.validation = None
         if config.validation is not None:
             self.validation = ValidationSet.load(
-                config.validation, data_root, config.validation_images, config.size
+                config.validation, data_root, config.validation_images, sides(config.size)
             )
         self.trainer = make_trainer(weights)
         self.progress = Progress()
@@ -352,7 +354,7 @@ class Run:
                 left_s=progress.seconds * (1 / max(part, 1e-6) - 1),
                 loss=losses[-1],
                 rate=rate,
-                crop=batch.images.shape[1],
+                crop=batch.images.shape[1:3],
                 images_per_second=len(batch.images) / max(now - before, 1e-9),
             )
             before = now
@@ -381,5 +383,5 @@ class Run:
         )
         self.say(
             f"step {report.step} ({100 * report.part:.1f} %, {report.left_s / 60:.0f} min left) "
-            f"loss {loss:.4f} rate {report.rate:.3f} crop {report.crop} {speed:.1f} images/s"
+            f"loss {loss:.4f} rate {report.rate:.3f} crop {report.crop_text} {speed:.1f} images/s"
         )

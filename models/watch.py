@@ -21,7 +21,7 @@ class StepReport:
         left_s: seconds to the end, as far as the past tells.
         loss: of its batch.
         rate: factor on the peak learning rates.
-        crop: side of its views in pixels.
+        crop: (height, width) of its views in pixels.
         images_per_second: since the step before.
     """
 
@@ -30,8 +30,14 @@ class StepReport:
     left_s: float
     loss: float
     rate: float
-    crop: int
+    crop: tuple[int, int]
     images_per_second: float
+
+    @property
+    def crop_text(self) -> str:
+        """Size of its views: the side of squares, else width x height."""
+        height, width = self.crop
+        return str(width) if width == height else f"{width}x{height}"
 
 
 class Watcher(Protocol):

@@ -23,13 +23,21 @@ from tests.engines.networks import TinyNet, assert_labels_of, normalise, random_
     classes=st.integers(1, 24),
     rows=st.integers(1, 12),
     columns=st.integers(1, 12),
-    factor=st.sampled_from([2, 4, 6, 8, 16]),
+    more=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    factor=st.sampled_from([0, 1, 2, 3, 4, 7, 8, 16]),
     smooth=st.booleans(),
     ties=st.booleans(),
     seed=st.integers(0, 10**6),
 )
 def test_labels_are_the_argmax_of_the_upsampled_scores(
-    classes: int, rows: int, columns: int, factor: int, smooth: bool, ties: bool, seed: int
+    classes: int,
+    rows: int,
+    columns: int,
+    more: tuple[int, int],
+    factor: int,
+    smooth: bool,
+    ties: bool,
+    seed: int,
 ) -> None:
     random = np.random.default_rng(seed)
     scores = random.normal(0, 3, (classes, rows, columns)).astype(np.float32)
@@ -37,33 +45,39 @@ def test_labels_are_the_argmax_of_the_upsampled_scores(
         scores += random.normal(0, 30, (classes, 1, 1)).astype(np.float32)
     if ties:
         scores = np.round(scores / 3).astype(np.float32)
-    labels = np.empty((rows * factor, columns * factor), np.uint8)
-    LabelUpsampler(rows, columns, factor).labels(scores, labels)
-    assert_labels_of(labels, upsample(scores, rows * factor, columns * factor), 1e-4)
+    height, width = rows + more[0], columns + more[1]
+    if factor:  # whole, which goes another way
+        height, width = rows * factor, columns * factor
+    labels = np.empty((height, width), np.uint8)
+    LabelUpsampler(rows, columns, height, width).labels(scores, labels)
+    assert_labels_of(labels, upsample(scores, height, width), 1e-4)
 
 
-@pytest.mark.parametrize("factor", [-2, 0, 1, 3])
-def test_other_factors_are_refused(factor: int) -> None:
-    with pytest.raises(ValueError, match="even number"):
-        LabelUpsampler(4, 4, factor)
+@pytest.mark.parametrize("size", [(3, 16), (16, 3), (0, 16), (-4, 16)])
+def test_fewer_labels_than_scores_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"Received: {size[1]}x{size[0]} from 4x4"):
+        LabelUpsampler(4, 4, *size)
 
 
 def test_scores_that_are_not_numbers_are_no_crash() -> None:
     scores = np.full((3, 4, 4), np.nan, np.float32)
     scores[1, :2] = np.inf
     labels = np.empty((16, 16), np.uint8)
-    LabelUpsampler(4, 4, 4).labels(scores, labels)
+    LabelUpsampler(4, 4, 16, 16).labels(scores, labels)
     assert labels.max() < 3
 
 
-@pytest.mark.parametrize(("stride", "cut"), [(1, False), (2, True), (3, False), (4, True)])
-def test_only_even_whole_factors_are_cut(tmp_path: Path, stride: int, cut: bool) -> None:
+@pytest.mark.parametrize(
+    ("stride", "cut"), [(1, False), (2, True), (3, True), (4, True), (5, True)]
+)
+def test_upsampling_by_two_and_more_is_cut(tmp_path: Path, stride: int, cut: bool) -> None:
     net = TinyNet(height=48, width=48, stride=stride)
     for path in (net.save(tmp_path / "a.onnx"), net.save_ours(tmp_path / "b.onnx")):
         adapted = adapt_onnx(path)
         before = adapted.model.SerializeToString()
         grid = cut_upsampling(adapted.model)
-        assert grid == ((48 // stride, 48 // stride, stride) if cut else None)
+        small = -(-48 // stride)
+        assert grid == ((small, small, 48, 48) if cut else None)
         if not cut:
             assert adapted.model.SerializeToString() == before
 

@@ -137,7 +137,7 @@ def test_the_quicker_arithmetic_is_found_by_trying(
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    assert computes_bfloat16_fast(torch.device("cpu"), twin, 64, 2) is not slow
+    assert computes_bfloat16_fast(torch.device("cpu"), twin, (64, 64), 2) is not slow
     assert torch.equal(torch.rand(3), wanted)
 
 

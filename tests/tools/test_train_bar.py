@@ -7,7 +7,7 @@ from rtseg.tools.train_bar import TrainBar
 
 
 def report(step: int, part: float, loss: float) -> StepReport:
-    return StepReport(step, part, 3725.0 * (1 - part), loss, 1.0, 384, 9.5)
+    return StepReport(step, part, 3725.0 * (1 - part), loss, 1.0, (384, 384), 9.5)
 
 
 def test_the_bar_tells_step_time_left_and_loss(
