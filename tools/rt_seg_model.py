@@ -105,6 +105,12 @@ def _parser() -> Parser:
     export.add_argument("out", type=Path, help="the .onnx file to write")
     export.add_argument("--network", default="espnet-lite", help="(%(default)s)")
     export.add_argument("--size", type=size, default=(512, 512), metavar="WxH")
+    export.add_argument(
+        "--frames",
+        type=size,
+        metavar="WxH",
+        help="what the file takes, where it is not --size: it brings them to that itself",
+    )
     export.add_argument("-y", "--overwrite", action="store_true", help="replace an existing file")
 
     summary = commands.add_parser("summary", parents=[shared], help="parameters and MACs")
@@ -159,7 +165,7 @@ def _export(options: argparse.Namespace) -> None:
 
     model = build(options.network, *options.size)
     load_weights(model, str(options.weights))
-    path = export_onnx(model, options.out)
+    path = export_onnx(model, options.out, frames=options.frames)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 

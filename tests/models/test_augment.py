@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,6 +48,28 @@ def test_a_view_lies_in_the_frame_or_around_it(seed: int, crop: int) -> None:
     for scale, start in ((sx, x0), (sy, y0)):
         assert 512 * 0.7 / 1.3 <= scale <= 512 * 1.6 * 1.3
         assert min(0.0, scale - crop) <= start <= max(0.0, scale - crop)
+
+
+@settings(deadline=None)
+@given(seeds, st.booleans())
+def test_frames_may_be_squashed_to_any_shape(seed: int, focused: bool) -> None:
+    """And views cut out of any shape. Sizes are width and height."""
+    rng = np.random.default_rng(seed)
+    config = AugmentConfig(aspect=1.0)
+    focus = (0.5, 0.5) if focused else None
+    sx, sy, x0, y0, _ = geometry(rng, config, (640, 448), (480, 320), focus)
+    assert sx / sy == pytest.approx(640 / 448)
+    assert min(0.0, sx - 480) <= x0 <= max(0.0, sx - 480)
+    assert min(0.0, sy - 320) <= y0 <= max(0.0, sy - 320)
+    image, label = np.zeros((128, 256, 3), np.uint8), np.zeros((128, 256), np.uint8)
+    soft = np.full((19, 32, 64), 13, np.uint8)
+    view, target, moved = draw_view(
+        image, label, rng, config, nominal=(160, 96), crop=(128, 64), sharp=True, soft=soft
+    )
+    assert view.shape == (64, 128, 3)
+    assert target.shape == (64, 128)
+    assert moved is not None
+    assert moved.shape == (19, 16, 32)
 
 
 @given(seeds)

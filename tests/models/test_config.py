@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from rtseg.models.config import Phase, SourceConfig, TrainConfig, config_from_json, read_config
+from rtseg.models.config import (
+    Phase,
+    SourceConfig,
+    TrainConfig,
+    config_from_json,
+    read_config,
+    sides,
+)
 from rtseg.models.errors import ModelError
 
 MINIMAL = {"network": "espnet-lite", "sources": [{"root": "a", "share": 1}]}
@@ -42,6 +49,9 @@ def test_json_and_back() -> None:
         ({"seed": True}, "seed True; allowed: a whole number"),
         ({"size": 64.0}, r"size 64\.0; allowed: a whole number"),
         ({"size": 0}, "size 0; allowed: 1 or more"),
+        ({"size": [64, 0]}, r"size \(64, 0\); allowed: 1 or more"),
+        ({"size": [64, 64, 3]}, "allowed: a whole number, or two of them: width and height"),
+        ({"phases": [{"until": 1.0, "crop": [64, 100], "batch": 2}]}, "multiple of 32"),
         ({"encoder_rate": "x"}, "encoder_rate 'x'; allowed: a number"),
         ({"encoder_rate": float("nan")}, "encoder_rate nan; allowed: a number"),
         ({"head_rate": 0}, "head_rate 0; allowed: above 0"),
@@ -89,6 +99,15 @@ def test_a_phase_changes_some_limits_of_the_runs_views() -> None:
     assert first.augment is None
     assert last.augment == replace(config.augment, mix=0, scale=(0.9, 1.1))
     assert last.augment.blur == 0.3
+    assert config_from_json(config.to_json()) == config
+
+
+def test_sizes_may_be_width_and_height() -> None:
+    phases = [{"until": 1, "crop": [96, 64], "batch": 2}]
+    config = config_from_json(json.dumps({**MINIMAL, "size": [640, 448], "phases": phases}))
+    assert sides(config.size) == (448, 640)
+    assert sides(config.phases[0].crop) == (64, 96)
+    assert sides(512) == (512, 512)
     assert config_from_json(config.to_json()) == config
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,28 @@ def test_the_file_sees_what_predict_sees(name: str, tmp_path: Path) -> None:
     assert (labels == expected).mean() >= 0.999
     single = session.run(None, {"frames": images[1:]})[0]
     assert (single[0] == labels[1]).mean() >= 0.999
+
+
+@pytest.mark.parametrize("taken", [(128, 128), (200, 96), (64, 300)])
+def test_a_file_may_take_other_frames_than_its_network(
+    taken: tuple[int, int], tmp_path: Path
+) -> None:
+    """It sees what predict sees of frames brought to the network's size, and says so."""
+    keras.utils.set_random_seed(7)
+    model = build("espnet-lite", *SIZE)
+    images = np.stack([cv2.resize(image, taken[::-1]) for image in frames()])
+    resize = partial(keras.ops.image.resize, antialias=False, data_format="channels_last")
+    inner = keras.ops.convert_to_numpy(resize(images.astype(np.float32), SIZE))
+    stir(model, np.asarray(inner))
+    path = export_onnx(model, tmp_path / "net.onnx", frames=taken)
+    labels = ort.InferenceSession(str(path)).run(None, {"frames": images})[0]
+    full = resize(model.predict(np.asarray(inner), verbose=0), taken)
+    expected = np.asarray(keras.ops.convert_to_numpy(full)).argmax(-1)
+    assert len(np.unique(expected)) > 3
+    assert (labels == expected).mean() >= 0.999
+    spec = EngineSpec.from_json(onnx.load(path).metadata_props[0].value)
+    assert (spec.height, spec.width) == taken
+    assert spec.extra == {"inner": "192x128"}
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,27 @@ def test_it_learns_and_resumes_exactly(tmp_path: Path) -> None:
     assert resumed.predict(np.zeros((1, 64, 64, 3), np.uint8), (20, 30)).shape == (1, 20, 30)
 
 
+def test_views_and_frames_may_be_wide(tmp_path: Path) -> None:
+    """Through a checkpoint, too."""
+    sources = (SourceConfig("none", 1, soft=True),)
+    config = dataclasses.replace(
+        CONFIG, sources=sources, size=(96, 64), phases=(Phase(1.0, (64, 32), 2),), distill=1.0
+    )
+    images, labels = (array.repeat(2, 2) for array in data())
+    soft = np.full((2, 19, 8, 16), 13, np.uint8)
+    wide = Batch(images, labels, 2, soft)
+    run = trainer(config)
+    run.train_step(wide, 1.0)
+    run.save(tmp_path / "checkpoint.npz")
+    expected = run.train_step(wide, 1.0)
+    run.settle_norms([wide])
+    assert run.predict(np.zeros((1, 64, 96, 3), np.uint8), (20, 30)).shape == (1, 20, 30)
+    assert run.averaged_model().input_shape == (None, 64, 96, 3)
+    resumed = trainer(config)
+    resumed.load(tmp_path / "checkpoint.npz")
+    assert resumed.train_step(wide, 1.0) == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_weights_decay_at_their_own_rate(optimiser: str) -> None:
     """Found: an encoder that was to stay shrank with the head."""
@@ -126,7 +147,7 @@ def test_another_crop_keeps_weights_and_state() -> None:
     run = trainer()
     run.train_step(batch(), 1.0)
     before = run._live.get_weights()
-    run._trainee_at(64)
+    run._trainee_at((64, 64))
     for a, b in zip(before, run._live.get_weights(), strict=True):
         assert np.array_equal(a, b)
     assert int(run._trainee.optimizer.iterations) == 1

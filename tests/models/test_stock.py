@@ -257,6 +257,23 @@ def test_a_teachers_view_lies_on_the_labels(tmp_path: Path) -> None:
         assert (moved.argmax(0)[sure] == cells[sure]).mean() > 0.97, number
 
 
+def test_views_may_be_wide_and_still_mixed(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path / "city", count=2)
+    sources = [SourceConfig("city", 1, soft=True)]
+    stock = load_stock(sources, tmp_path, teacher=lambda image: np.ones((20, 64, 128), np.float32))
+    mixed = AugmentConfig(mix=1.0, paste=1.0, mosaic=0.5)
+
+    def phase(step: int) -> Phase:
+        return Phase(1.0, (128, 64), 4)
+
+    with BatchLoader(stock, mixed, seed=0, nominal=(160, 96), phase=phase) as loader:
+        batch = next(iter(loader))
+    assert batch.images.shape == (4, 64, 128, 3)
+    assert batch.labels.shape == (4, 64, 128)
+    assert batch.soft is not None
+    assert batch.soft.shape == (4, 19, 16, 32)
+
+
 def test_batches_mix_taught_and_other_views(tmp_path: Path) -> None:
     write_cityscapes(tmp_path / "city", count=1)
     write_cityscapes(tmp_path / "town", count=1)

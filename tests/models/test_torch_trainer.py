@@ -58,6 +58,28 @@ def test_a_seed_makes_a_run() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(start(one), start(other), strict=True))
 
 
+def test_views_and_frames_may_be_wide(tmp_path: Path) -> None:
+    """Through a checkpoint, too."""
+    sources = (SourceConfig("none", 1, soft=True),)
+    config = dataclasses.replace(
+        CONFIG, sources=sources, size=(96, 64), phases=(Phase(1.0, (64, 32), 2),), distill=1.0,
+        precision="float32",
+    )  # fmt: skip
+    images, labels = data()
+    soft = np.full((2, 19, 8, 16), 13, np.uint8)
+    wide = Batch(images[:, :32], labels[:, :32], 2, soft)
+    run = trainer(config)
+    run.train_step(wide, 1.0)
+    run.save(tmp_path / "checkpoint.pt")
+    expected = run.train_step(wide, 1.0)
+    run.settle_norms([wide])
+    assert run.predict(np.zeros((1, 64, 96, 3), np.uint8), (20, 30)).shape == (1, 20, 30)
+    assert run.averaged_model().input_shape == (None, 64, 96, 3)
+    resumed = trainer(config)
+    resumed.load(tmp_path / "checkpoint.pt")
+    assert resumed.train_step(wide, 1.0) == pytest.approx(expected, rel=1e-3)
+
+
 def test_sgd_decays_beside_the_step_as_keras_does() -> None:
     import keras
 

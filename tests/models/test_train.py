@@ -107,6 +107,16 @@ def test_a_run_follows_its_schedule(data_root: Path) -> None:
     assert "miou" in records[-1]
 
 
+def test_a_run_may_see_wide_frames(data_root: Path) -> None:
+    config = dataclasses.replace(CONFIG, size=(96, 64), phases=(Phase(1.0, (64, 32), 2),))
+    run, trainer, lines = make(data_root, config)
+    run.train()
+    assert trainer.crops == CONFIG.steps * [32]
+    assert run.validation is not None
+    assert {image.shape for image in run.validation.images} == {(64, 96, 3)}
+    assert any("mIoU" in line for line in lines)
+
+
 def test_a_run_resumes_where_it_stopped(data_root: Path) -> None:
     short = dataclasses.replace(CONFIG, steps=6)
     run, _, _ = make(data_root, short)
