@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 U8 = NDArray[np.uint8]
 
-#: (height, width) of the input of Keras weights where none is asked for.
-DEFAULT_SIZE = (512, 512)
-
 #: RGB uint8 (H, W, 3) and the label's (height, width) -> class ids uint8 of that size.
 Predictor = Callable[[U8, tuple[int, int]], U8]
 
@@ -243,8 +240,8 @@ def open_predictor(
     Args:
         model: Keras weights, or an ONNX or engine file.
         network: what the Keras weights belong to.
-        size: (height, width) of the input; None takes 512×512 for Keras weights, and for
-            other files what they say.
+        size: (height, width) of the input; None takes the network's own for Keras weights
+            (`rtseg.models.registry.own_size`), and for other files what they say.
         upsample: ``labels`` (as the loop does) or ``logits`` (as papers do).
         backend: of the engine.
 
@@ -256,9 +253,9 @@ def open_predictor(
     wanted = size and (size[1], size[0])
     with ExitStack() as stack:
         if model.name.endswith(".h5"):
-            from rtseg.models.registry import build, load_weights
+            from rtseg.models.registry import build, load_weights, own_size
 
-            keras_model = build(network, *(size or DEFAULT_SIZE))
+            keras_model = build(network, *(size or own_size(network)))
             load_weights(keras_model, str(model))
             yield keras_predictor(keras_model, upsample)
         elif upsample == "logits":

@@ -30,6 +30,10 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 DEFAULT = "espnet-lite"
 
+#: Input size (height, width) of the networks whose weights are for another one than `COMMON_SIZE`.
+OWN_SIZES = {"espnet-lite": (448, 640)}
+COMMON_SIZE = (512, 512)
+
 #: Networks whose encoder starts from the EfficientNet-Lite0 ImageNet weights. The convolutions of
 #: B0 have the same shapes as those of Lite0; its squeeze-excite starts at random.
 LITE0_NETWORKS = frozenset({"espnet-lite", "espnet-s0", "espnet-base-s0"})
@@ -41,6 +45,11 @@ def check_name(name: str) -> None:
         raise ModelError(
             f"unknown network {name!r}. Allowed: {', '.join(NETWORKS)}", reason="BAD_CONFIG"
         )
+
+
+def own_size(name: str) -> tuple[int, int]:
+    """Return the input size (height, width) that a network is trained for, as far as is known."""
+    return OWN_SIZES.get(name, COMMON_SIZE)
 
 
 def builder(name: str) -> Callable[..., keras.Model]:

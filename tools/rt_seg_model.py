@@ -104,7 +104,9 @@ def _parser() -> Parser:
     export.add_argument("weights", type=Path, help="a .weights.h5 file")
     export.add_argument("out", type=Path, help="the .onnx file to write")
     export.add_argument("--network", default="espnet-lite", help="(%(default)s)")
-    export.add_argument("--size", type=size, default=(512, 512), metavar="WxH")
+    export.add_argument(
+        "--size", type=size, metavar="WxH", help="(640x448 for espnet-lite, 512x512 for others)"
+    )
     export.add_argument(
         "--frames",
         type=size,
@@ -161,9 +163,9 @@ def _export(options: argparse.Namespace) -> None:
         raise UsageError(f"an exported network is an .onnx file. Received: {options.out}")
     check_free(options.out, overwrite=options.overwrite)
     from rtseg.models.export import export_onnx
-    from rtseg.models.registry import build, load_weights
+    from rtseg.models.registry import build, load_weights, own_size
 
-    model = build(options.network, *options.size)
+    model = build(options.network, *(options.size or own_size(options.network)))
     load_weights(model, str(options.weights))
     path = export_onnx(model, options.out, frames=options.frames)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
