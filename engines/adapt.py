@@ -29,6 +29,7 @@ from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.engines.one_channel import choose_threshold, onnx_operations
 from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
+from rtseg.engines.reshape import resize_network
 from rtseg.engines.sidecar import Sidecar, default_classes, read_sidecar, sidecar_path
 from rtseg.engines.spec import METADATA_KEY, EngineSpec, Precision
 
@@ -74,8 +75,8 @@ def adapt_onnx(path: Path, size: tuple[int, int] | None = None) -> AdaptedModel:
 
     Args:
         path: the file.
-        size: width and height in pixels, for a network that takes any; None takes the
-            file's own, else the note's, else 512×512.
+        size: width and height in pixels, for a network that takes any, as our own ones do
+            (`rtseg.engines.reshape`); None takes the file's own, else the note's, else 512×512.
 
     Raises:
         EngineError: the file is missing, damaged or no segmentation network, or its size
@@ -103,6 +104,8 @@ def _adapt_ours(
                 output_kind="labels",
             ),
         )
+    if size is not None:
+        fit_size(model, size)
     inputs = _graph_inputs(model)
     outputs = onnxfile.ports_of(model.graph.output)
     takes = [port for port in inputs if _fits(port, (None, None, None, 3))]
@@ -139,6 +142,13 @@ def _adapt_ours(
     onnx_edit.rename(model, {takes[0].name: FRAMES, labels: LABELS})
     spec = replace(spec, height=height, width=width)
     return AdaptedModel(model, spec, guarded)
+
+
+def fit_size(model: Any, size: tuple[int, int]) -> None:
+    """Bring one of our networks to ``size`` (width and height), in place, where that can be."""
+    frames = onnxfile.ports_of(model.graph.input)
+    if len(frames) == 1 and frames[0].shape and frames[0].shape[1:3] != size[::-1]:
+        resize_network(model, size[::-1])
 
 
 def _adapt_foreign(

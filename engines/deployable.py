@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.engines import onnxfile
-from rtseg.engines.adapt import adapt_onnx
+from rtseg.engines.adapt import adapt_onnx, fit_size
 from rtseg.engines.fingerprint import network_sha256
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 
@@ -60,6 +60,8 @@ def read_deployable(path: Path, size: tuple[int, int] | None = None) -> Deployab
     sha256 = network_sha256(path)
     spec = replace(adapted.spec, source_sha256=adapted.spec.source_sha256 or sha256)
     model = onnxfile.load_onnx(path)
+    if size is not None and _is_described(model):
+        fit_size(model, size)
     if _has_our_ports(model, spec):
         return Deployable(model, spec, sha256)
     model = adapted.model
@@ -93,9 +95,13 @@ def set_description(model: Any, spec: EngineSpec) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
+def _is_described(model: Any) -> bool:
+    return any(entry.key == METADATA_KEY for entry in model.metadata_props)
+
+
 def _has_our_ports(model: Any, spec: EngineSpec) -> bool:
     """Tell whether a file is ours, of the size wanted, with nothing to be adapted."""
-    if not any(entry.key == METADATA_KEY for entry in model.metadata_props):
+    if not _is_described(model):
         return False
     inputs, outputs = (
         onnxfile.ports_of(values) for values in (model.graph.input, model.graph.output)

@@ -60,11 +60,13 @@ def choose_model(
         name: the network.
         precision: what it shall be computed in; BF16 comes from the FP32 file, as does FP16
             where there is no file of its own. None: INT8 where there is such a file.
-        size: width and height; None takes the largest that comes in this precision.
+        size: width and height; None takes the largest that comes in this precision, and for
+            another than they come in the nearest by pixels is taken, which can be brought to it
+            (`rtseg.engines.reshape`).
         prefer_int8: False for a runtime that is slow with INT8; then None means FP32.
 
     Raises:
-        EngineError: there is no such network, size or precision; lists those there are.
+        EngineError: there is no such network or precision; lists those there are.
     """
     named = [model for model in models if model.name == name]
     if not named:
@@ -88,11 +90,8 @@ def choose_model(
     ]
     chosen = (usable or sizes)[-1] if size is None else size
     if chosen not in sizes:
-        raise EngineError(
-            f"{name} comes in {', '.join(f'{w}x{h}' for w, h in sizes)} (width x height). "
-            f"Received: {chosen[0]}x{chosen[1]}",
-            reason="ENGINE_MISMATCH",
-        )
+        pixels = chosen[0] * chosen[1]
+        chosen = min(usable or sizes, key=lambda found: abs(found[0] * found[1] - pixels))
     files = {m.precision: m for m in named if (m.width, m.height) == chosen}
     for candidate in wanted:
         if candidate in files:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.engines.labels import CITYSCAPES, ClassTable
+from rtseg.engines.reshape import upscale_factor
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 from rtseg.models.errors import ModelError
 from rtseg.models.files import write_whole
@@ -69,14 +70,6 @@ def weights_sha256(model: keras.Model) -> str:
             digest.update(f"{layer.name}/{number}{values.shape}".encode())
             digest.update(values.tobytes())
     return digest.hexdigest()
-
-
-def upscale_factor(source: int, target: int) -> float:
-    """Return the float32 scale whose floor(source * scale) is exactly ``target``."""
-    scale = np.float32(target / source)
-    while int(np.floor(float(scale) * source)) < target:
-        scale = np.nextafter(scale, np.float32(np.inf))
-    return float(scale)
 
 
 def _same_pads(size: tuple[int, int], kernel: int, stride: int) -> list[int]:

@@ -57,7 +57,12 @@ def add_bench_parser(commands: Any, shared: Parser) -> None:
     add("--mode", choices=("throughput", "latency"), default="throughput")
     add("--threads", type=count_from_zero, default=0, metavar="N", help="0: from the cores")
     add("--requests", type=in_flight, default=0, metavar="N", help="0: chosen")
-    add("--size", type=size, metavar="WxH", help="for a network that takes any")
+    add(
+        "--size",
+        type=size,
+        metavar="WxH",
+        help="for a network that takes any, as those that ship do",
+    )
     add("--warmup", type=count_from_zero, default=10, metavar="N", help="frames (%(default)s)")
     add(
         "-n",

@@ -50,7 +50,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=argument_types.size,
         metavar="WxH",
-        help="for a network that takes any, or comes in several",
+        help="for a network that takes any, as those that ship do",
     )
     add(
         "--target",

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.cityscapes import read_image
 from rtseg.engines.labels import CITYSCAPES, distinct_palette
+from rtseg.engines.reshape import upscale_factor
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 from rtseg.models.errors import ModelError
-from rtseg.models.export import export_onnx, to_onnx, upscale_factor, weights_sha256
+from rtseg.models.export import export_onnx, to_onnx, weights_sha256
 from rtseg.models.registry import NETWORKS, build
 from tests.data import find_shared_data
 from tests.models.scenes import scene
