@@ -119,8 +119,9 @@ def _adapt_ours(
     shape = takes[0].shape or ()
     width, height = size or (spec.width, spec.height)
     if (shape[1] or height) != height or (shape[2] or width) != width:
+        others = "; other sizes are multiples of 32" if width % 32 or height % 32 else ""
         raise EngineError(
-            f"{path.name} is made for {shape[2]}x{shape[1]} (width x height). "
+            f"{path.name} is made for {shape[2]}x{shape[1]} (width x height){others}. "
             f"Received: {width}x{height}",
             reason="ENGINE_MISMATCH",
         )

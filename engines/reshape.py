@@ -21,20 +21,9 @@ PYRAMID = "ppm_"
 
 Size = tuple[int, int]
 
+_QUANTISATION = ("QuantizeLinear", "DequantizeLinear")
 _SAME_SIZE = frozenset(
-    [
-        "Add",
-        "Cast",
-        "Clip",
-        "Concat",
-        "DequantizeLinear",
-        "Mul",
-        "QuantizeLinear",
-        "Relu",
-        "Sigmoid",
-        "Sum",
-        "Transpose",
-    ]
+    ("Add", "Cast", "Clip", "Concat", "Mul", "Relu", "Sigmoid", "Sum", "Transpose", *_QUANTISATION)
 )
 
 

@@ -82,6 +82,7 @@ class Segmenter:
         threads: CPU threads of the engine; 0 chooses from the machine.
         view: how overlays look.
         quality: ``fast``, ``balanced`` or ``best``: the input size of a shipped network.
+        input_size: width and height of the network's input instead, multiples of 32.
 
     Raises:
         EngineError: the engine cannot be opened.
@@ -106,6 +107,7 @@ class Segmenter:
         threads: int = 0,
         view: ViewOptions | None = None,
         quality: str | None = None,
+        input_size: tuple[int, int] | None = None,
     ) -> None:
         from rtseg.engines.registry import open_engine
 
@@ -118,6 +120,7 @@ class Segmenter:
             precision=precision,
             threads=threads,
             quality=quality,
+            size=input_size,
         )
         self._view = view or ViewOptions()
         self._engines: dict[str, Engine] = {}

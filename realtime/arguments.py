@@ -174,6 +174,14 @@ def _add_input(parser: Parser) -> None:
     group.add_argument("-y", "--overwrite", action="store_true", help="replace existing files")
 
 
+def input_size(text: str) -> tuple[int, int]:
+    """Parse WxH into width and height."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"expected WxH, as in 960x544. Received: {text!r}")
+    return int(width), int(height)
+
+
 def _add_engine(parser: Parser) -> None:
     group = parser.add_argument_group("engine")
     group.add_argument("--model", metavar="NAME", help="a shipped network (espnet-lite)")
@@ -195,6 +203,12 @@ def _add_engine(parser: Parser) -> None:
         choices=("fast", "balanced", "best", "auto"),
         help="input size of the shipped network (default: balanced); auto: the best that keeps up "
         "with the source, found by a short trial",
+    )
+    group.add_argument(
+        "--input-size",
+        type=input_size,
+        metavar="WxH",
+        help="of the network, instead of a quality: multiples of 32 for those that ship",
     )
     group.add_argument(
         "--keyframes",

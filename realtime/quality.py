@@ -196,10 +196,16 @@ def open_chosen(options: argparse.Namespace, info: SourceInfo) -> Engine:
         precision=options.precision,
         threads=options.threads,
         mode="latency" if info.live else "throughput",
+        size=options.input_size,
     )
     quality: str | None = options.quality
     if quality is None:
         return open_()
+    if options.input_size is not None:
+        raise UsageError(
+            "--quality and --input-size both say how large the network's input is: allowed is one "
+            f"of them. Received: --quality {quality} with a size"
+        )
     if options.engine is not None:
         raise UsageError(
             "--quality chooses among the sizes of a shipped network. Received: --engine "

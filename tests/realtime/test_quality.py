@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rtseg.engines.engine import Engine
-from rtseg.engines.quality import QualityPoint
+from rtseg.engines.quality import QualityPoint, quality_points
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.quality import Probe, loop_fps, open_best, probe_engine, wanted_fps
@@ -129,8 +131,6 @@ def test_quality_and_an_engine_file_exclude_each_other(
 
 
 def test_several_sources_are_counted_together(tmp_path: Path) -> None:
-    import json
-
     from rtseg.realtime.cli import main
 
     profile = tmp_path / "p.json"
@@ -144,8 +144,6 @@ def test_several_sources_are_counted_together(tmp_path: Path) -> None:
 def test_the_report_says_what_was_chosen_and_why(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import json
-
     from rtseg.realtime.cli import main
 
     profile = tmp_path / "p.json"
@@ -158,8 +156,6 @@ def test_the_report_says_what_was_chosen_and_why(
 
 
 def test_key_frames_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import json
-
     from rtseg.realtime.cli import main
 
     profile = tmp_path / "p.json"
@@ -173,10 +169,37 @@ def test_key_frames_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_quality_from_python() -> None:
-    import numpy as np
-
     from rtseg.realtime import Segmenter
 
     image = np.zeros((90, 160, 3), np.uint8)
     with Segmenter(quality="fast") as segment:
         assert segment(image).shape == (90, 160)
+
+
+def test_any_input_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the network that ships; not beside a quality."""
+    from rtseg.realtime import Segmenter
+    from rtseg.realtime.cli import main
+
+    pytest.importorskip("openvino")
+    if not quality_points("espnet-lite"):
+        pytest.skip("no network ships")
+    profile = tmp_path / "p.json"
+    arguments = ["--source", "testsrc", "--out", "null", "--max-frames", "3", "-q"]
+    sized = [*arguments, "--input-size", "256x160"]
+    assert main([*sized, "--profile", str(profile)]) == 0
+    assert json.loads(profile.read_text())["environment"]["input"] == "256x160"
+    assert main([*sized, "--quality", "fast"]) == 2
+    assert "--quality and --input-size both say how large" in capsys.readouterr().err
+    assert main([*arguments, "--input-size", "100x100"]) == 1
+    assert "other sizes are multiples of 32. Received: 100x100" in capsys.readouterr().err
+    with Segmenter(input_size=(160, 96)) as segment:
+        assert segment(np.zeros((90, 160, 3), np.uint8)).shape == (90, 160)
+
+
+@pytest.mark.parametrize("text", ["512", "512x", "0x64", "-32x64", "axb", "512x512x3"])
+def test_an_input_size_is_width_x_height(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from rtseg.realtime.cli import main
+
+    assert main(["testsrc", "--out", "null", f"--input-size={text}"]) == 2
+    assert f"expected WxH, as in 960x544. Received: {text!r}" in capsys.readouterr().err
