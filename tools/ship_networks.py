@@ -25,7 +25,7 @@ from rtseg.engines.quality import DEFAULT_QUALITY, FILE_NAME, QUALITIES
 MOST_MIB = 25.0
 """What all shipped weights together may take."""
 
-SIZES = {"fast": (384, 384), "balanced": (512, 512), "best": (640, 640)}
+SIZES = {"fast": (480, 320), "balanced": (672, 448), "best": (832, 544)}
 CALIBRATION = ("cityscapes-512x256", "cityscapes-2048x1024", "unlabelled-1024x512")
 VALIDATION = "cityscapes-512x256"
 KEEP = "block0_dw"

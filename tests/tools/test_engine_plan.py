@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from rtseg.engines.cuda import NoGpu, find_gpu
 from rtseg.engines.deployable import read_deployable
 from rtseg.engines.errors import EngineError
+from rtseg.engines.quality import quality_points
 from rtseg.tools.rt_seg_engine import main
 from tests.calibration.nets import save_images, save_network
 from tests.engines.networks import TinyNet
@@ -77,12 +78,14 @@ def test_the_shipped_int8_network_is_the_one_that_runs(
         raise EngineError("far enough")
 
     monkeypatch.setattr("rtseg.engines.build.build_engine", stop)
-    for typed in ([], ["--size", "384x384"], ["--size", "416x352"]):
+    fast, usual, _ = quality_points("espnet-lite")
+    other = f"{fast.width - 32}x{fast.height + 32}"
+    for typed in ([], ["--size", f"{fast.width}x{fast.height}"], ["--size", other]):
         assert main(["build", "--backend", "rtx", "--precision", "int8", *typed]) == 1
     assert [path.name for path in taken] == [
-        "espnet-lite-512x512-int8.onnx",
-        "espnet-lite-384x384-int8.onnx",
-        "espnet-lite-384x384-int8.onnx",
+        f"espnet-lite-{usual.width}x{usual.height}-int8.onnx",
+        f"espnet-lite-{fast.width}x{fast.height}-int8.onnx",
+        f"espnet-lite-{fast.width}x{fast.height}-int8.onnx",
     ]
 
 
