@@ -141,7 +141,10 @@ def _adapt_ours(
     del model.graph.value_info[:]
     guarded = guard_logits(model, labels)
     onnx_edit.rename(model, {takes[0].name: FRAMES, labels: LABELS})
-    spec = replace(spec, height=height, width=width)
+    if (spec.height, spec.width) != (height, width):
+        # At another size it works at another one inside, too.
+        extra = {name: value for name, value in spec.extra.items() if name != "inner"}
+        spec = replace(spec, height=height, width=width, extra=extra)
     return AdaptedModel(model, spec, guarded)
 
 

@@ -203,7 +203,7 @@ def open_engine(
     Example:
         >>> import numpy as np
         >>> with open_engine() as engine:                              # doctest: +SKIP
-        ...     labels = engine.infer(np.zeros((1, 512, 512, 3), np.uint8))
+        ...     labels = engine.infer(np.zeros((1, 448, 672, 3), np.uint8))
     """
     backend = _backend_of(path, backend)
     candidates = _candidates(backend, device)

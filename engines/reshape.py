@@ -94,7 +94,7 @@ class _Walk:
         ports = onnxfile.ports_of((*inferred.value_info, *inferred.output))
         #: (rows, columns) of N×C×H×W tensors, as they were.
         self._old = {p.name: p.shape[2:] for p in ports if p.shape and len(p.shape) == 4}
-        self._weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+        self._constants = {tensor.name for tensor in model.graph.initializer}
         self._new: dict[str, Size] = {model.graph.input[0].name: after}
         #: Poolings with their new window and strides; enlargements with their new factors.
         self.pools: list[tuple[Any, Size, Size]] = []
@@ -162,7 +162,7 @@ class _Walk:
     def _enlarged(self, node: Any, size: Size) -> Size | None:
         """Bring it to what is the same part of the frame as before."""
         old = self._old.get(node.output[0])
-        if old is None or len(node.input) != 3 or node.input[2] not in self._weights:
+        if old is None or len(node.input) != 3 or node.input[2] not in self._constants:
             return None
         target = []
         for was, before, after in zip(old, self._before, self._after, strict=True):

@@ -27,7 +27,7 @@ from rtseg.models.errors import ModelError
 from rtseg.models.paste import paste_things
 from rtseg.models.unions import COUNTED, agreement, camvid_unions_table
 
-#: Images are kept at most this large (width, height); the network sees 512 columns.
+#: Images are kept at most this large (width, height); the network sees fewer columns.
 MAX_IMAGE = (1024, 512)
 MAX_LABEL = (2048, 1024)
 #: A label this coarse is smoothed to twice its size, or its blocks would be learnt.

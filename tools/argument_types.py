@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from rtseg.realtime.arguments import input_size
+
 #: Each frame in flight has memory of its own in the engine.
 MOST_IN_FLIGHT = 1024
 
@@ -43,10 +45,8 @@ def in_flight(text: str) -> int:
 
 def size(text: str) -> tuple[int, int]:
     """Parse WxH into (height, width)."""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected WxH, as in 512x512. Received: {text}")
-    return int(height), int(width)
+    width, height = input_size(text)
+    return height, width
 
 
 def wide_first(value: tuple[int, int] | None) -> tuple[int, int] | None:

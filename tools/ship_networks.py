@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.engines.quality import DEFAULT_QUALITY, FILE_NAME, QUALITIES
+from rtseg.realtime.arguments import input_size
 
 MOST_MIB = 25.0
 """What all shipped weights together may take."""
@@ -157,10 +158,7 @@ def retime(options: argparse.Namespace, folder: Path) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    try:
-        width, height = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected WxH. Received: {text!r}") from None
+    width, height = input_size(text)
     if width % 32 or height % 32 or min(width, height) < 32:
         raise argparse.ArgumentTypeError(f"sides are multiples of 32. Received: {text}")
     return width, height

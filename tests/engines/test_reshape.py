@@ -63,6 +63,20 @@ def test_a_network_of_ours_at_another_size(name: str) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
+def test_frames_that_a_file_brings_to_its_network(tmp_path: Path) -> None:
+    """Both grow; the description had the network's old size."""
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    from rtseg.models.export import export_onnx
+    from rtseg.models.registry import build
+
+    path = export_onnx(build("espnet-lite", 256, 224), tmp_path / "net.onnx", frames=(512, 448))
+    assert adapt_onnx(path).spec.extra == {"inner": "224x256"}
+    spec = adapt_onnx(path, (896, 1024)).spec
+    assert (spec.width, spec.height, spec.extra) == (896, 1024, {})
+    with pytest.raises(EngineError, match="made for 448x512"):
+        adapt_onnx(path, (224, 256))  # 7 rows somewhere, which have no half
+
+
 def test_the_shipped_int8_networks_become_each_other() -> None:
     """But for the scales that each was calibrated with."""
     small, *_, large = shipped("int8")
