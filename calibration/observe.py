@@ -136,20 +136,75 @@ def observe(
         CalibrationError: ``NO_IMAGES``, or ``BAD_ACTIVATIONS`` where a tensor is not finite.
     """
     histograms = {name: MagnitudeHistogram() for name in tensors}
+    told = _told(progress, "observe", total)
+    for name, values, image in _passing(network, frames, tensors, threads, told):
+        _count(histograms[name], name, values, image)
+    return histograms
+
+
+def channel_means(
+    network: FloatNetwork,
+    frames: Callable[[], Iterable[U8]],
+    tensors: Sequence[str],
+    *,
+    total: int,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the mean of each channel of tensors (N x C x ...) over a set of images.
+
+    Args and errors are those of :func:`observe`.
+    """
+    sums: dict[str, Any] = {}
+    images = 0
+    told = _told(progress, "means", total)
+    for name, values, image in _passing(network, frames, tensors, threads, told):
+        mean = values.mean((0, *range(2, values.ndim)), dtype=np.float32)
+        if not np.isfinite(mean).all():
+            raise _not_finite(name, image)
+        sums[name] = sums.get(name, 0.0) + mean.astype(np.float64)
+        images = max(images, image)
+    return {name: each / images for name, each in sums.items()}
+
+
+def _told(progress: Progress | None, step: str, total: int) -> Callable[[int, int, int], None]:
+    def tell(group: int, groups: int, image: int) -> None:
+        if progress:
+            progress(step, group * total + image, groups * total)
+
+    return tell
+
+
+def _passing(
+    network: FloatNetwork,
+    frames: Callable[[], Iterable[U8]],
+    tensors: Sequence[str],
+    threads: int,
+    told: Callable[[int, int, int], None],
+) -> Iterator[tuple[str, NDArray[Any], int]]:
+    """Run the network on all frames, once for each group of tensors.
+
+    Yields:
+        Name and values of a tensor, and the number of the image, from 1.
+    """
     groups = list(_groups(network, tensors))
     for number, group in enumerate(groups):
         runner = GraphRunner(network.model, network.spec, group, threads=threads)
-        images = 0
-        for images, frame in enumerate(frames(), start=1):
+        image = 0
+        for image, frame in enumerate(frames(), start=1):
             for name, values in zip(group, runner(frame), strict=True):
-                _count(histograms[name], name, values, images)
-            if progress:
-                progress("observe", number * total + images, len(groups) * total)
-        if images == 0:
+                yield name, values, image
+            told(number, len(groups), image)
+        if image == 0:
             raise CalibrationError(
                 "calibration needs at least one image. Received: none", reason="NO_IMAGES"
             )
-    return histograms
+
+
+def _not_finite(name: str, image: int) -> CalibrationError:
+    return CalibrationError(
+        f"tensor {name!r} is not finite on calibration image {image}", reason="BAD_ACTIVATIONS"
+    )
 
 
 def _count(histogram: MagnitudeHistogram, name: str, values: NDArray[Any], image: int) -> None:
@@ -157,9 +212,7 @@ def _count(histogram: MagnitudeHistogram, name: str, values: NDArray[Any], image
     try:
         histogram.add(values, step=step, start=image * 7919)
     except ValueError as error:
-        raise CalibrationError(
-            f"tensor {name!r} is not finite on calibration image {image}", reason="BAD_ACTIVATIONS"
-        ) from error
+        raise _not_finite(name, image) from error
 
 
 def _groups(network: FloatNetwork, tensors: Sequence[str]) -> Iterator[list[str]]:

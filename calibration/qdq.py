@@ -4,7 +4,8 @@ The graph is made for OpenVINO and TensorRT alike: int8 throughout with zero poi
 zero points are read wrongly by TensorRT), one scale an activation tensor, one scale an
 output channel for weights, which are stored as int8. A tensor has one QuantizeLinear, and
 each of its readers a DequantizeLinear of its own. A residual Add takes its other input
-quantised as well, so that convolution, Add and activation fuse. Biases stay float.
+quantised as well, so that convolution, Add and activation fuse. Biases stay float, and make
+up for what rounding the weights does to a channel's mean.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtseg.calibration.bias import bias_correction
 from rtseg.calibration.network import F32, FloatNetwork, consumers_of, producers_of
 from rtseg.calibration.thresholds import LEVELS
 from rtseg.engines.onnxfile import FreshNames, captured
@@ -125,7 +127,10 @@ def quantise_weight(weight: F32) -> tuple[NDArray[np.int8], F32]:
 
 
 def insert_qdq(
-    network: FloatNetwork, convs: Collection[str], thresholds: Mapping[str, float]
+    network: FloatNetwork,
+    convs: Collection[str],
+    thresholds: Mapping[str, float],
+    means: Mapping[str, NDArray[np.floating[Any]]] | None = None,
 ) -> Any:
     """Return a copy of the network with ``convs`` quantised.
 
@@ -133,6 +138,8 @@ def insert_qdq(
         network: the float network.
         convs: names of the convolutions to quantise.
         thresholds: magnitude of code 127 for each of :func:`tensors_to_quantise`.
+        means: mean of each channel of the convolutions' inputs, by the input's name; the
+            biases of those that are here are corrected.
 
     Returns:
         An ``onnx.ModelProto``.
@@ -181,8 +188,9 @@ def insert_qdq(
         new.append(quantize_node(graph.input[0].name))
     for node in nodes:
         if node.op_type == "Conv" and node.name in convs:
+            mean = means.get(node.input[0]) if means else None
             dequantize(node.input[0], node, 0)
-            new.append(_weight_node(node, weights, constants, fresh))
+            new.append(_weight_node(node, weights, constants, fresh, mean))
         elif node.name in residuals and residuals[node.name][0] in convs:
             other = residuals[node.name][1]
             dequantize(other, node, list(node.input).index(other))
@@ -199,17 +207,31 @@ def insert_qdq(
 
 
 def _weight_node(
-    conv: Any, weights: Mapping[str, Any], constants: list[Any], fresh: FreshNames
+    conv: Any,
+    weights: Mapping[str, Any],
+    constants: list[Any],
+    fresh: FreshNames,
+    mean: NDArray[np.floating[Any]] | None,
 ) -> Any:
     """Replace a convolution's weight by int8 codes and return their DequantizeLinear."""
     from onnx import helper, numpy_helper
 
-    codes, scales = quantise_weight(numpy_helper.to_array(weights[conv.input[1]]))
+    weight = numpy_helper.to_array(weights[conv.input[1]])
+    codes, scales = quantise_weight(weight)
     name = f"{conv.name}_weight"
     inputs = [fresh(f"{name}_{part}") for part in ("int8", "scale", "zero")]
     arrays = (codes, scales, np.zeros(len(scales), np.int8))
     constants += [numpy_helper.from_array(a, n) for a, n in zip(arrays, inputs, strict=True)]
     conv.input[1] = fresh(f"{name}_float")
+    given = conv.input[2] if len(conv.input) > 2 else ""
+    if mean is not None and (not given or given in weights):
+        rounded = codes * scales.reshape(-1, *[1] * (codes.ndim - 1))
+        groups = next((a.i for a in conv.attribute if a.name == "group"), 1)
+        bias = numpy_helper.to_array(weights[given]) if given else np.zeros(len(scales), np.float32)
+        bias = bias + bias_correction(weight, rounded, mean, groups)
+        del conv.input[2:]
+        conv.input.append(fresh(f"{conv.name}_corrected_bias"))
+        constants.append(numpy_helper.from_array(bias.astype(np.float32), conv.input[2]))
     return helper.make_node(
         "DequantizeLinear",
         inputs,

@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rtseg.calibration.cache import CalibrationCache, write_atomically
 from rtseg.calibration.calibration_set import CalibrationSet
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.network import FloatNetwork, load_network, set_spec
-from rtseg.calibration.observe import Progress, observe
+from rtseg.calibration.observe import Progress, channel_means, observe
 from rtseg.calibration.qdq import LeftOut, always_float, insert_qdq, tensors_to_quantise
 from rtseg.calibration.sensitivity import Reference, Sensitivity, scan
 from rtseg.calibration.thresholds import METHODS, PERCENTILE, check_method, threshold
@@ -25,6 +28,9 @@ from rtseg.engines.spec import EngineSpec
 
 CHECK_IMAGES = 16
 """Calibration images on which INT8 is compared with FP32."""
+
+BIAS_IMAGES = 64
+"""Calibration images that the means for the biases are taken from."""
 
 SCAN_IMAGES = 8
 """Calibration images on which each convolution is tried alone."""
@@ -125,13 +131,14 @@ def quantise_onnx(
     )
 
     shape = network.spec.height, network.spec.width
+    means = _means(network, images, pool, threads, progress)
     checked = list(images.subset(CHECK_IMAGES).frames(*shape))
     reference = Reference(network, checked, threads=threads)
     sensitivity: tuple[Sensitivity, ...] = ()
     if keep_fp32 == "auto" or (isinstance(keep_fp32, int) and keep_fp32):
         few = list(images.subset(SCAN_IMAGES).frames(*shape))
         scanned = Reference(network, few, threads=threads)
-        sensitivity = scan(network, scanned, pool, thresholds, progress=progress)
+        sensitivity = scan(network, scanned, pool, thresholds, means, progress=progress)
     number = keep_fp32 if isinstance(keep_fp32, int) else _fewest(sensitivity)
     kept = tuple(LeftOut(found.name, "sensitive") for found in sensitivity[:number])
     quantised = tuple(n for n in pool if n not in {left.name for left in kept})
@@ -140,7 +147,7 @@ def quantise_onnx(
             f"all {len(pool)} convolutions that can be quantised would stay in float: keep fewer",
             reason="BAD_OPTION",
         )
-    model = insert_qdq(network, quantised, thresholds)
+    model = insert_qdq(network, quantised, thresholds, means)
     check = reference.compare(model, "INT8")
 
     left_out = (*fixed, *asked, *kept)
@@ -245,6 +252,27 @@ def _thresholds(
     return found[key], saturated, note
 
 
+def _means(
+    network: FloatNetwork,
+    images: CalibrationSet,
+    convs: Sequence[str],
+    threads: int,
+    progress: Progress | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the mean of each channel of the convolutions' inputs, on some of the images."""
+    height, width = network.spec.height, network.spec.width
+    inputs = {node.input[0]: None for node in network.model.graph.node if node.name in convs}
+    some = images.subset(BIAS_IMAGES)
+    return channel_means(
+        network,
+        lambda: some.frames(height, width),
+        tuple(inputs),
+        total=len(some),
+        threads=threads,
+        progress=progress,
+    )
+
+
 def _describe(
     network: FloatNetwork,
     images: CalibrationSet,
@@ -254,7 +282,8 @@ def _describe(
 ) -> EngineSpec:
     key = _key(method, percentile)
     images_sha256 = images.sha256()
-    record = "\n".join([network.sha256, images_sha256, key, str(images.seed)])
+    bias = f"bias:{BIAS_IMAGES}"
+    record = "\n".join([network.sha256, images_sha256, key, str(images.seed), bias])
     return replace(
         network.spec,
         precision="int8",
@@ -266,6 +295,7 @@ def _describe(
             "calib_method": key,
             "calib_images": str(len(images)),
             "calib_seed": str(images.seed),
+            "bias_images": str(min(BIAS_IMAGES, len(images))),
             "float_layers": ", ".join(f"{left.name} ({left.reason})" for left in left_out),
         },
     )

@@ -74,6 +74,7 @@ def scan(
     reference: Reference,
     convs: Collection[str],
     thresholds: Mapping[str, float],
+    means: Mapping[str, NDArray[Any]] | None = None,
     *,
     progress: Progress | None = None,
 ) -> tuple[Sensitivity, ...]:
@@ -84,11 +85,13 @@ def scan(
         reference: its answers.
         convs: the convolutions to try.
         thresholds: magnitude of code 127 for each tensor.
+        means: of each channel of the convolutions' inputs, for their biases.
         progress: told how far it is.
     """
     found = []
     for number, name in enumerate(convs, start=1):
-        found.append(reference.compare(insert_qdq(network, {name}, thresholds), name))
+        model = insert_qdq(network, {name}, thresholds, means)
+        found.append(reference.compare(model, name))
         if progress:
             progress("scan", number, len(convs))
     return tuple(sorted(found, key=lambda s: (-s.noise, s.name)))

@@ -226,6 +226,18 @@ def is_quantised(model: Any) -> bool:
     return any(node.op_type in _QUANTISED_OPS for node in model.graph.node)
 
 
+def quantised_share(model: Any) -> float:
+    """Return the share of a network's convolutions that compute in INT8, 0 to 1."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    quantised = {"QLinearConv": True, "ConvInteger": True}
+    found = [
+        quantised.get(node.op_type, makers.get(node.input[0]) == "DequantizeLinear")
+        for node in model.graph.node
+        if node.op_type in ("Conv", "ConvTranspose", *quantised)
+    ]
+    return sum(found) / len(found) if found else 0.0
+
+
 def is_half(model: Any) -> bool:
     """Tell whether most weights of a network are FP16."""
     from onnx import TensorProto

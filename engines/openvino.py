@@ -25,6 +25,7 @@ from rtseg.engines.inflight import (
 )
 from rtseg.engines.laneclock import LaneClock
 from rtseg.engines.openvino_runtime import load_openvino
+from rtseg.engines.processor import adds_bytes_exactly, multiplies_bf16_matrices
 from rtseg.engines.threads import available_cores, engine_threads
 from rtseg.engines.unsigned import quantise_unsigned
 from rtseg.engines.upsample import LabelUpsampler
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
+_MOSTLY_INT8 = 0.9  # of the convolutions
 
 
 class OpenVinoEngine(InflightEngine):
@@ -40,8 +42,9 @@ class OpenVinoEngine(InflightEngine):
 
     Args:
         path: an ``.onnx`` file, ours or foreign, or an IR's ``.xml``.
-        precision: None or ``auto`` takes BF16 where the processor computes in it (and
-            leaves an INT8 file to itself), ``fp32``, ``bf16`` and ``fp16`` force one.
+        precision: None or ``auto`` takes BF16 where the processor computes in it (of an INT8
+            file for what is not INT8, if that is much), ``fp32``, ``bf16`` and ``fp16``
+            force one.
         threads: CPU threads; 0 leaves a quarter of the cores to the rest of the loop.
         requests: inferences in flight, at least 2; 0 takes two more than the runtime
             computes at once: one waits while another one's class ids are upsampled. A single
@@ -73,12 +76,14 @@ class OpenVinoEngine(InflightEngine):
         adapted, network, upsampler = _read(core, path, size)
         check_precision(adapted, precision)
         threads = threads or engine_threads(available_cores())
+        ir = path.suffix.lower() == ".xml"
+        mostly_int8 = not ir and onnxfile.quantised_share(adapted.model) >= _MOSTLY_INT8
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": mode.upper(),
             "INFERENCE_NUM_THREADS": threads,
             # Decoder and encoder share these cores: the scheduler must be free to move us.
             "ENABLE_CPU_PINNING": False,
-            **_precision_config(core, precision, adapted.spec.precision),
+            **_precision_config(core, precision, adapted.spec.precision, mostly_int8),
         }
         if mode == "latency":
             config["NUM_STREAMS"] = 1
@@ -175,7 +180,7 @@ def _read(
         return adapted, adapted.model, None
     adapted = adapt_onnx(path, size)
     quantise_before_concat(adapted.model)
-    quantise_unsigned(adapted.model)
+    quantise_unsigned(adapted.model, finer=adds_bytes_exactly())
     # OpenVINO spends twice the upsampler's time on Resize and ArgMax (ONNX Runtime does not).
     grid = cut_upsampling(adapted.model)
     upsampler = None if grid is None else LabelUpsampler(*grid)
@@ -231,14 +236,14 @@ def _cache_part(core: Any, config: dict[str, Any]) -> str:
     return f"openvino-{openvino.get_version().split('-')[0]}-{digest[:12]}"
 
 
-def _precision_config(core: Any, asked: str | None, has: str) -> dict[str, Any]:
+def _precision_config(core: Any, asked: str | None, has: str, mostly_int8: bool) -> dict[str, Any]:
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if asked in (None, "auto", "int8") and has == "int8":
+        # Of the little that is left BF16 is no quicker, unless there are instructions for it.
+        stays = mostly_int8 and not multiplies_bf16_matrices()
+        return {"INFERENCE_PRECISION_HINT": "f32"} if stays else {}
     if asked in (None, "auto"):
-        if has == "int8":
-            return {}
         return {"INFERENCE_PRECISION_HINT": "bf16" if "BF16" in able else "f32"}
-    if asked == "int8":
-        return {}
     assert asked is not None
     if _CAPABILITIES.get(asked, "FP32") not in able:
         raise _cannot_compute(core, asked)

@@ -29,7 +29,6 @@ MOST_MIB = 25.0
 SIZES = {"fast": (480, 320), "balanced": (672, 448), "best": (832, 544)}
 CALIBRATION = ("cityscapes-512x256", "cityscapes-2048x1024", "unlabelled-1024x512")
 VALIDATION = "cityscapes-512x256"
-KEEP = "block0_dw"
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def make(quality: str, options: argparse.Namespace, folder: Path) -> Made:
     built = json.loads(
         run(
             *("rt_seg_engine", "build", str(fp32), "-o", str(int8), "--json", "--force"),
-            *("--calib-images", str(options.calib_images), *roots, "--keep-fp16", KEEP),
+            *("--calib-images", str(options.calib_images), *roots),
             *("--verify", str(options.data / VALIDATION), *limit),
             *("--threads", str(options.threads)),
         )

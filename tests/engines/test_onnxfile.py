@@ -20,6 +20,7 @@ from rtseg.engines.onnxfile import (
     is_half,
     is_quantised,
     load_onnx,
+    quantised_share,
 )
 from tests.engines.networks import TinyNet
 from tests.engines.test_adapt import run_onnxruntime
@@ -215,3 +216,17 @@ def test_names_that_are_taken_are_given_to_nobody() -> None:
     assert fresh(taken) == f"{taken}_"
     assert fresh(taken) == f"{taken}__"
     assert fresh("new") == "new"
+
+
+def test_share_of_convolutions_in_int8() -> None:
+    def network(*kinds: str) -> onnx.ModelProto:
+        nodes = [helper.make_node("DequantizeLinear", ["q", "s"], ["dq"])]
+        for number, kind in enumerate(kinds):
+            tensor = "dq" if kind == "Conv of INT8" else "x"
+            nodes.append(helper.make_node(kind.split()[0], [tensor, "w"], [f"y{number}"]))
+        return helper.make_model(helper.make_graph(nodes, "share", [], []))
+
+    assert quantised_share(network()) == 0
+    assert quantised_share(network("Conv", "Relu", "ConvTranspose")) == 0
+    assert quantised_share(network("Conv of INT8", "ConvInteger", "Relu")) == 1
+    assert quantised_share(network("Conv of INT8", "QLinearConv", "Conv", "Conv")) == 0.5

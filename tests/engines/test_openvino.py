@@ -14,7 +14,7 @@ import pytest
 from onnx import helper
 
 from rtseg.engines.errors import EngineError
-from rtseg.engines.openvino import OpenVinoEngine
+from rtseg.engines.openvino import OpenVinoEngine, _precision_config
 from tests.engines.networks import (
     TinyNet,
     assert_labels_of,
@@ -65,6 +65,21 @@ def test_an_int8_file_is_int8_and_nothing_else(tmp_path: Path) -> None:
     assert caught.value.reason == "ENGINE_MISMATCH"
     with pytest.raises(EngineError, match=r"is FP32.*Received: int8"):
         OpenVinoEngine(TinyNet().save_ours(tmp_path / "f.onnx"), precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("mostly_int8", "amx", "hint"),
+    [(True, False, "f32"), (True, True, None), (False, False, None), (False, True, None)],
+)
+def test_the_rest_of_an_int8_network(
+    monkeypatch: pytest.MonkeyPatch, mostly_int8: bool, amx: bool, hint: str | None
+) -> None:
+    monkeypatch.setattr("rtseg.engines.openvino.multiplies_bf16_matrices", lambda: amx)
+    core = openvino.Core()
+    for asked in (None, "auto", "int8"):
+        config = _precision_config(core, asked, "int8", mostly_int8)
+        assert config.get("INFERENCE_PRECISION_HINT") == hint
+        core.set_property("CPU", config)  # OpenVINO knows the word
 
 
 @pytest.mark.parametrize("asked", ["bf16", "fp16"])

@@ -1,4 +1,4 @@
-"""INT8 behind a ReLU as UINT8: the same to the bit."""
+"""INT8 behind a ReLU as UINT8: the same to the bit, or nearer to the float values."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from rtseg.engines.openvino_runtime import load_openvino
+from rtseg.engines.processor import adds_bytes_exactly
 from rtseg.engines.unsigned import quantise_unsigned
 
 SHAPE = [1, 4, 8, 8]
@@ -106,6 +107,47 @@ def test_openvino_computes_the_same() -> None:
     wanted = reference(network(), values())
     for each in given:
         assert np.square(each - wanted).sum() < 1e-6 * np.square(wanted).sum()
+
+
+def test_finer_is_nearer_and_ends_at_the_same_value() -> None:
+    for kind, scale in (("Clip", 0.02), ("Relu", 0.02), ("Clip", 0.06)):
+        model = network(scale=scale, kind=kind)
+        inputs = values()
+        coarse = reference(model, inputs)
+        assert quantise_unsigned(model, finer=True) == 1
+        checker.check_model(model, full_check=True)
+        finer = reference(model, inputs)
+        constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        end = min(6.0 if kind == "Clip" else np.inf, 127 * scale)
+        assert float(constants[model.graph.node[1].input[1]]) * 255 == pytest.approx(end)
+        weights = constants["weights"][:, :, 0, 0] * np.float32(0.01)
+        exact = np.einsum("oi,nihw->nohw", weights, np.clip(inputs["x"], 0, end))
+        errors = [float(np.square(each - exact).sum()) for each in (coarse, finer)]
+        assert errors[1] < 0.5 * errors[0]
+
+
+@pytest.mark.skipif(not adds_bytes_exactly(), reason="this processor has no AVX-512 VNNI")
+def test_openvino_adds_the_largest_products_exactly() -> None:
+    openvino = load_openvino()
+    model = network(scale=6 / 127)
+    weights = next(t for t in model.graph.initializer if t.name == "weights")
+    weights.CopyFrom(numpy_helper.from_array(np.full((8, 4, 1, 1), 127, np.int8), "weights"))
+    assert quantise_unsigned(model, finer=True) == 1
+    inputs = {"x": np.full(SHAPE, 9, np.float32)}
+    core = openvino.Core()
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU", config)
+    assert np.allclose(compiled(inputs)[0], 6 * 4 * 1.27, rtol=1e-3)
+
+
+def test_one_tensor_read_with_two_scales_keeps_them() -> None:
+    model = network()
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.03), "other"))
+    model.graph.node[2].input[1] = "other"
+    inputs = values()
+    before = reference(model, inputs)
+    assert quantise_unsigned(model, finer=True) == 1
+    assert np.array_equal(reference(model, inputs), before)
 
 
 @pytest.mark.parametrize(
