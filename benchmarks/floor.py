@@ -29,13 +29,11 @@ from av.video.reformatter import VideoReformatter
 from common import clip_or_generated, machine, median_and_spread, shipped_file
 from numpy.typing import NDArray
 
-from rtseg.engines.adapt import adapt_onnx
-from rtseg.engines.concat import quantise_before_concat
-from rtseg.engines.graph import FRAMES, SCORES, cut_upsampling
+from rtseg.engines.graph import FRAMES, SCORES
 from rtseg.engines.labels import CITYSCAPES
+from rtseg.engines.openvino_network import precision_config, read_network
 from rtseg.engines.preprocess import INTERPOLATION
 from rtseg.engines.threads import available_cores, engine_threads
-from rtseg.engines.unsigned import quantise_unsigned
 from rtseg.engines.upsample import LabelUpsampler
 from rtseg.realtime.nearest import NearestGrid
 from rtseg.realtime.sinks.encode import EncodeOptions
@@ -273,32 +271,28 @@ def open_network(
     """
     import openvino
 
-    adapted = adapt_onnx(file)
-    # As the engine gives it to OpenVINO: the loop is judged, not the network.
-    quantise_before_concat(adapted.model)
-    quantise_unsigned(adapted.model)
-    grid = cut_upsampling(adapted.model)
-    if grid is None:
-        raise SystemExit(f"{file.name} does not end in Resize, ArgMax, Cast")
     core = openvino.Core()
+    # As the engine gives it to OpenVINO: the loop is judged, not the network.
+    read = read_network(core, file)
+    if read.upsampler is None:
+        raise SystemExit(f"{file.name} does not end in Resize, ArgMax, Cast")
     threads = engine_threads(available_cores())
     config = {
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
+        **precision_config(core, read, precision),
     }
-    if adapted.spec.precision != "int8":
-        config["INFERENCE_PRECISION_HINT"] = {"fp32": "f32"}.get(precision or "bf16", precision)
-    compiled = core.compile_model(core.read_model(adapted.serialise()), "CPU", config)
+    compiled = core.compile_model(read.network, "CPU", config)
     lanes = int(compiled.get_property("NUM_STREAMS"))
     requests = [compiled.create_infer_request() for _ in range(lanes + 2)]
     assert FRAMES in compiled.inputs[0].get_names()
-    spec = adapted.spec
+    spec = read.adapted.spec
     about = (
         f"{file.name}, {precision or spec.precision}, {threads} threads, {lanes} at once, "
         f"{len(requests)} requests"
     )
-    return requests, LabelUpsampler(*grid), (spec.height, spec.width), about
+    return requests, read.upsampler, (spec.height, spec.width), about
 
 
 def _tensor(image: U8) -> Any:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.engines import onnxfile
-from rtseg.engines.adapt import AdaptedModel, adapt_onnx
+from rtseg.engines.adapt import AdaptedModel
 from rtseg.engines.cache import writable_cache
-from rtseg.engines.concat import quantise_before_concat
 from rtseg.engines.engine import U8, EngineProfile
 from rtseg.engines.errors import EngineError
-from rtseg.engines.graph import FRAMES, LABELS, LOGIT_MEAN, SCORES, cut_upsampling
+from rtseg.engines.graph import FRAMES, LABELS, LOGIT_MEAN, SCORES
 from rtseg.engines.inflight import (
     InflightEngine,
     Mode,
@@ -24,17 +23,16 @@ from rtseg.engines.inflight import (
     check_precision,
 )
 from rtseg.engines.laneclock import LaneClock
+from rtseg.engines.openvino_network import (
+    HINTS,
+    cannot_compute,
+    precision_config,
+    read_network,
+)
 from rtseg.engines.openvino_runtime import load_openvino
-from rtseg.engines.processor import adds_bytes_exactly, multiplies_bf16_matrices
 from rtseg.engines.threads import available_cores, engine_threads
-from rtseg.engines.unsigned import quantise_unsigned
-from rtseg.engines.upsample import LabelUpsampler
 
 _log = logging.getLogger(__name__)
-
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
-_MOSTLY_INT8 = 0.9  # of the convolutions
 
 
 class OpenVinoEngine(InflightEngine):
@@ -73,25 +71,24 @@ class OpenVinoEngine(InflightEngine):
         check_options(threads, requests, mode)
         openvino = load_openvino()
         core = openvino.Core()
-        adapted, network, upsampler = _read(core, path, size)
+        read = read_network(core, path, size)
+        adapted = read.adapted
         check_precision(adapted, precision)
         threads = threads or engine_threads(available_cores())
-        ir = path.suffix.lower() == ".xml"
-        mostly_int8 = not ir and onnxfile.quantised_share(adapted.model) >= _MOSTLY_INT8
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": mode.upper(),
             "INFERENCE_NUM_THREADS": threads,
             # Decoder and encoder share these cores: the scheduler must be free to move us.
             "ENABLE_CPU_PINNING": False,
-            **_precision_config(core, precision, adapted.spec.precision, mostly_int8),
+            **precision_config(core, read, precision),
         }
         if mode == "latency":
             config["NUM_STREAMS"] = 1
-        compiled = _compile(core, network, config, adapted, path, cache_dir)
+        compiled = _compile(core, read.network, config, adapted, path, cache_dir)
 
         in_use = _precision_in_use(compiled, adapted.spec.precision)
         if precision == "fp16" and in_use != precision:
-            raise _cannot_compute(core, precision)
+            raise cannot_compute(core, precision)
         lanes = max(1, int(compiled.get_property("NUM_STREAMS")))
         self._parallel = lanes
         requests = max(2, requests) if requests else lanes + (2 if lanes > 1 else 1)
@@ -101,7 +98,7 @@ class OpenVinoEngine(InflightEngine):
         self._device = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
         self._precision = in_use
         self._guarded = adapted.guarded
-        self._upsampler = upsampler
+        self._upsampler = read.upsampler
         self._tensor_of = openvino.Tensor
         self._compiled: Any = compiled
         # A port has several names where OpenVINO left out a Cast that changes nothing.
@@ -169,30 +166,6 @@ class OpenVinoEngine(InflightEngine):
         self._idle, self._ports, self._compiled = [], {}, None
 
 
-def _read(
-    core: Any, path: Path, size: tuple[int, int] | None
-) -> tuple[AdaptedModel, Any, LabelUpsampler | None]:
-    """Return the description of a file, OpenVINO's network of it, and what it leaves to do."""
-    if path.suffix.lower() == ".xml":
-        from rtseg.engines.openvino_ir import adapt_ir
-
-        adapted = adapt_ir(core, path, size)
-        return adapted, adapted.model, None
-    adapted = adapt_onnx(path, size)
-    quantise_before_concat(adapted.model)
-    quantise_unsigned(adapted.model, finer=adds_bytes_exactly())
-    # OpenVINO spends twice the upsampler's time on Resize and ArgMax (ONNX Runtime does not).
-    grid = cut_upsampling(adapted.model)
-    upsampler = None if grid is None else LabelUpsampler(*grid)
-    try:
-        return adapted, core.read_model(adapted.serialise()), upsampler
-    except RuntimeError as error:
-        raise EngineError(
-            f"OpenVINO cannot read {path}: {onnxfile.explain_rejection(adapted.model, error)}",
-            reason="ENGINE_UNSUPPORTED",
-        ) from error
-
-
 def _compile(
     core: Any,
     network: Any,
@@ -236,35 +209,12 @@ def _cache_part(core: Any, config: dict[str, Any]) -> str:
     return f"openvino-{openvino.get_version().split('-')[0]}-{digest[:12]}"
 
 
-def _precision_config(core: Any, asked: str | None, has: str, mostly_int8: bool) -> dict[str, Any]:
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if asked in (None, "auto", "int8") and has == "int8":
-        # Of the little that is left BF16 is no quicker, unless there are instructions for it.
-        stays = mostly_int8 and not multiplies_bf16_matrices()
-        return {"INFERENCE_PRECISION_HINT": "f32"} if stays else {}
-    if asked in (None, "auto"):
-        return {"INFERENCE_PRECISION_HINT": "bf16" if "BF16" in able else "f32"}
-    assert asked is not None
-    if _CAPABILITIES.get(asked, "FP32") not in able:
-        raise _cannot_compute(core, asked)
-    return {"INFERENCE_PRECISION_HINT": _HINTS[asked]}
-
-
-def _cannot_compute(core: Any, asked: str) -> EngineError:
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    usable = [n for n in _HINTS if n != asked and _CAPABILITIES.get(n, "FP32") in able]
-    return EngineError(
-        f"this processor does not compute in {asked.upper()}. Allowed: {', '.join(usable)}",
-        reason="ENGINE_UNSUPPORTED",
-    )
-
-
 def _precision_in_use(compiled: Any, has: str) -> str:
     """Return what the convolutions really compute in: a hint may be taken or not."""
     if has == "int8":
         return "int8"
     found = {"fp32": 0, "bf16": 0, "fp16": 0}
-    names = {hint: name for name, hint in _HINTS.items()}
+    names = {hint: name for name, hint in HINTS.items()}
     for node in compiled.get_runtime_model().get_ops():
         info = node.get_rt_info()
         if info["layerType"].astype(str) in ("Convolution", "Deconvolution", "FullyConnected"):

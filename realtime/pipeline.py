@@ -15,7 +15,6 @@ from rtseg.engines.engine import Engine, Handle
 from rtseg.engines.errors import EngineError
 from rtseg.engines.planes import PlanesEngine
 from rtseg.realtime.begun import Begun, planes_engine
-from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.frame import U8, Frame, now_ns
 from rtseg.realtime.outputs import POLL_S
@@ -86,8 +85,6 @@ class SharedLoop:
         self._engine = engine
         self._controls = controls
         self._warmup = warmup
-        self.cpu_before_s = cpu_seconds()
-        """CPU time of the process when the frames began, after the warm-up."""
         self._turns = Turns(
             parallel=engine.profile().parallel,
             requests=engine.requests,
@@ -137,7 +134,6 @@ class SharedLoop:
         try:
             if not self._asked_to_stop():
                 self._warm_up()
-                self.cpu_before_s = cpu_seconds()
                 for thread in self._threads:
                     thread.start()
                 for stream in self.streams:
@@ -388,11 +384,6 @@ class Pipeline:
         )
         self._loop = SharedLoop([self._stream], engine, controls=controls, warmup=flow.warmup)
         self.profiler = self._stream.profiler
-
-    @property
-    def cpu_before_s(self) -> float:
-        """CPU time of the process when the frames began, after the warm-up."""
-        return self._loop.cpu_before_s
 
     @property
     def in_flight_limit(self) -> int:

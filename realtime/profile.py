@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.frame import U8, now_ns
 from rtseg.realtime.history import OUT, History, HistoryTrace
 from rtseg.realtime.series import BoundedSeries, Interval
@@ -179,6 +180,7 @@ class Profiler:
         self._recent_latency_ms: deque[float] = deque(maxlen=output_interval)
         self._first_ns: int | None = None
         self._last_ns: int | None = None
+        self._first_cpu_s = self._last_cpu_s = 0.0
         self.frames_in = 0
         self.frames_damaged = 0
         self.frames_out = 0
@@ -209,6 +211,7 @@ class Profiler:
             self.frames_damaged += damaged
             if self._first_ns is None:
                 self._first_ns = captured_ns
+                self._first_cpu_s = self._last_cpu_s = cpu_seconds()
             self._newest_in_ns = captured_ns
             self._away_ns = None
 
@@ -308,6 +311,7 @@ class Profiler:
         with self._lock:
             self.frames_out += 1
             self._last_ns = done_ns
+            self._last_cpu_s = cpu_seconds()
             self._output_ns.append(done_ns)
             self._latency.add(latency_ms)
             self._over_time.add(self._run_s(done_ns), latency_ms)
@@ -362,6 +366,12 @@ class Profiler:
             if self._first_ns is None or self._last_ns is None:
                 return 0.0
             return (self._last_ns - self._first_ns) / 1e9
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of the process in :attr:`elapsed_s`, in seconds."""
+        with self._lock:
+            return self._last_cpu_s - self._first_cpu_s
 
     def stages(self) -> dict[str, Summary]:
         """Return the statistics of every stage, in the order of :data:`STAGES`."""

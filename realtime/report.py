@@ -80,8 +80,8 @@ class RunReport:
             the rate above which the network holds the loop back.
         latency: end to end.
         stages: each stage's statistics.
-        cpu_ms_per_frame: CPU time of the process after the warm-up, for each frame out.
-        cores_busy: CPU time over wall time, in cores.
+        cpu_ms_per_frame: CPU time of the process in ``elapsed_s``, for each frame out.
+        cores_busy: CPU time over wall time in ``elapsed_s``, in cores.
         peak_memory_mib: highest resident memory, in MiB.
         warmup_runs: network runs before the first frame, left out of everything above.
         environment: processor, engine, versions.
@@ -209,7 +209,6 @@ def build_report(
     source: SourceInfo,
     *,
     end: str,
-    cpu_s: float,
     in_flight: int,
     outputs: Sequence[SinkSummary] = (),
 ) -> RunReport:
@@ -221,12 +220,11 @@ def build_report(
         spec: what the network is.
         source: what was read.
         end: why the run ended.
-        cpu_s: CPU seconds the process used during the run.
         in_flight: how many inferences the loop kept in flight.
         outputs: what the outputs say of themselves.
     """
     stages = profiler.stages()
-    elapsed_s = profiler.elapsed_s
+    elapsed_s, cpu_s = profiler.elapsed_s, profiler.cpu_s
     frames_out = profiler.frames_out
     infer = stages["infer"]
     parallel = min(engine.parallel, in_flight)

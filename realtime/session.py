@@ -28,7 +28,6 @@ from rtseg.realtime.asked import (
 )
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.early import EarlyEngine
-from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.hud import HudText
@@ -180,7 +179,7 @@ class _Run:
             end = error.reason
             raise
         finally:
-            self._close(end, cpu_seconds() - self._pipeline.cpu_before_s)
+            self._close(end)
         return self._signals.code or 0
 
     def _progress(self) -> contextlib.AbstractContextManager[ProgressLine | None]:
@@ -214,14 +213,13 @@ class _Run:
             self._pipeline.profiler, self._engine.spec.network, self._profile.precision
         )
 
-    def _close(self, end: str, cpu_s: float) -> None:
+    def _close(self, end: str) -> None:
         report = build_report(
             self._pipeline.profiler,
             self._profile,
             self._engine.spec,
             self._source.info,
             end=end,
-            cpu_s=cpu_s,
             in_flight=self._pipeline.in_flight_limit,
             outputs=[said for sink in self._sinks if (said := sink.summary()) is not None],
         )

@@ -16,7 +16,6 @@ from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
 from rtseg.realtime import asked, session
 from rtseg.realtime.controls import Controls
-from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.errors import RealtimeError, UsageError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.grid import FileGrid, Grid, LiveGrid
@@ -273,7 +272,7 @@ class _Run:
             end = error.reason
             raise
         finally:
-            self._close(end, cpu_seconds() - self._loop.cpu_before_s)
+            self._close(end)
         return self._signals.code or 0
 
     def _look_after(self) -> None:
@@ -344,7 +343,7 @@ class _Run:
         info = SourceInfo(name=f"{count} sources", stem=f"{count} sources", width=0, height=0)
         return ProgressLine(info, self._total, total=None, force=bool(self._options.progress))
 
-    def _close(self, end: str, cpu_s: float) -> None:
+    def _close(self, end: str) -> None:
         streams = self._loop.streams
         outputs = [said for stream in streams for said in stream.summaries()]
         if self._grid is not None:
@@ -356,7 +355,6 @@ class _Run:
             self._engine.spec,
             SourceInfo(name=count, stem="sources", width=0, height=0),
             end=end,
-            cpu_s=cpu_s,
             in_flight=self._loop.in_flight_limit,
             outputs=outputs,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 from onnx import helper
 
 from rtseg.engines.errors import EngineError
-from rtseg.engines.openvino import OpenVinoEngine, _precision_config
+from rtseg.engines.openvino import OpenVinoEngine
+from rtseg.engines.openvino_network import precision_config, read_network
+from rtseg.engines.shipped import shipped_models
 from tests.engines.networks import (
     TinyNet,
     assert_labels_of,
@@ -72,14 +75,27 @@ def test_an_int8_file_is_int8_and_nothing_else(tmp_path: Path) -> None:
     [(True, False, "f32"), (True, True, None), (False, False, None), (False, True, None)],
 )
 def test_the_rest_of_an_int8_network(
-    monkeypatch: pytest.MonkeyPatch, mostly_int8: bool, amx: bool, hint: str | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mostly_int8: bool,
+    amx: bool,
+    hint: str | None,
 ) -> None:
-    monkeypatch.setattr("rtseg.engines.openvino.multiplies_bf16_matrices", lambda: amx)
+    monkeypatch.setattr("rtseg.engines.openvino_network.multiplies_bf16_matrices", lambda: amx)
     core = openvino.Core()
+    read = read_network(core, TinyNet(quantised=True).save_ours(tmp_path / "net.onnx"))
+    read = dataclasses.replace(read, mostly_int8=mostly_int8)
     for asked in (None, "auto", "int8"):
-        config = _precision_config(core, asked, "int8", mostly_int8)
+        config = precision_config(core, read, asked)
         assert config.get("INFERENCE_PRECISION_HINT") == hint
         core.set_property("CPU", config)  # OpenVINO knows the word
+
+
+def test_little_of_a_shipped_int8_network_is_float() -> None:
+    core = openvino.Core()
+    for shipped in shipped_models():
+        read = read_network(core, shipped.path)
+        assert read.mostly_int8 is (shipped.precision == "int8"), shipped.path.name
 
 
 @pytest.mark.parametrize("asked", ["bf16", "fp16"])

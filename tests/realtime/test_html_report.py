@@ -86,9 +86,7 @@ def assert_self_contained(text: str) -> None:
 def report_of(profiler: Profiler, end: str = "end of input") -> RunReport:
     engine = BrightnessEngine()
     source = GraySource(1).info
-    return build_report(
-        profiler, engine.profile(), engine.spec, source, end=end, cpu_s=1.0, in_flight=2
-    )
+    return build_report(profiler, engine.profile(), engine.spec, source, end=end, in_flight=2)
 
 
 def test_a_real_run(tmp_path: Path) -> None:

@@ -36,9 +36,21 @@ def report_of(frames: int, *, parallel: int = 2, in_flight: int = 3) -> RunRepor
         EngineSpec("net", 512, 512),
         GraySource(1).info,
         end="end of input",
-        cpu_s=0.5,
         in_flight=in_flight,
     )
+
+
+def test_cores_busy_are_those_between_the_first_frame_and_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What starting and finishing cost made more cores busy than there are."""
+    clock = iter([100.0, 101.0, 102.0])  # first frame in, two frames out
+    monkeypatch.setattr("rtseg.realtime.profile.cpu_seconds", lambda: next(clock))
+    monkeypatch.setattr("rtseg.realtime.profile.now_ns", lambda: 1_000_000_000)
+    report = report_of(2)
+    assert report.elapsed_s == 1.0
+    assert report.cores_busy == 2.0
+    assert report.cpu_ms_per_frame == 1000.0
 
 
 @pytest.mark.parametrize(("parallel", "in_flight", "fps"), [(2, 3, 50), (1, 3, 25), (2, 1, 25)])
