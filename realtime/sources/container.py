@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STALE_NS = 500_000_000
+"""A live source's first frame is left out from this age on, or once two more must have come."""
+
+
+def _stale_after_ns(info: SourceInfo) -> float:
+    return STALE_NS if info.fps is None else min(STALE_NS, 2e9 / float(info.fps))
 
 
 class ContainerSource(Source):
@@ -121,7 +126,7 @@ class ContainerSource(Source):
         reader, info = self._reader, self.info
         first, self._first = self._first, None
         if first is not None and reader is not None and not self._gate.is_shut():
-            if info.live and now_ns() - first.captured_ns > STALE_NS:
+            if info.live and now_ns() - first.captured_ns > _stale_after_ns(info):
                 reader.forget()
             elif info.live:
                 yield self._paced(first)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 from fractions import Fraction
 
 import pytest
 
 from rtseg.realtime.errors import UsageError
+from rtseg.realtime.frame import now_ns
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
 
@@ -54,3 +56,16 @@ def test_what_is_no_graph(graph: str) -> None:
     assert "\n" not in str(caught.value)
     if graph != "anullsrc":
         assert isinstance(caught.value, UsageError)
+
+
+@pytest.mark.parametrize(("rate", "dropped"), [(20, True), (2, False)])
+def test_a_live_first_frame_goes_once_newer_ones_must_have_come(rate: int, dropped: bool) -> None:
+    """It was decoded to learn the size and waits while the network loads; here for 0.3 s."""
+    graph = f"lavfi:testsrc2=size=64x48:rate={rate}:duration=3,realtime"
+    with open_source(graph) as source:
+        assert source.info.live
+        time.sleep(0.3)
+        frame = next(iter(source.frames()))
+        age_s = (now_ns() - frame.captured_ns) / 1e9
+    assert frame.index == 0
+    assert (age_s < 0.25) is dropped
