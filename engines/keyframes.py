@@ -67,7 +67,7 @@ class KeyframeEngine(Engine):
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._submitting = threading.Lock()
         self._resolving = threading.Lock()
-        self._grid: tuple[F32, F32] | None = None
+        self._grid: F32 | None = None
         said = f"network on one frame in {every}"
         self.quality = f"{inner.quality}; {said}" if inner.quality else said
 
@@ -166,13 +166,13 @@ class KeyframeEngine(Engine):
 
         height, width = labels.shape
         if self._grid is None:
-            columns = np.arange(width, dtype=np.float32)[None].repeat(height, 0)
-            rows = np.arange(height, dtype=np.float32)[:, None].repeat(width, 1)
-            self._grid = (columns, rows)
-        large = cv2.resize(flow, (width, height))
-        x = large[..., 0] * np.float32(width / flow.shape[1]) + self._grid[0]
-        y = large[..., 1] * np.float32(height / flow.shape[0]) + self._grid[1]
-        moved: U8 = cv2.remap(labels, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+            self._grid = np.dstack(np.meshgrid(*map(np.arange, (width, height)))).astype(np.float32)
+        enlargement = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+        places = cv2.resize(flow * enlargement, (width, height))
+        cv2.add(places, self._grid, places)
+        moved: U8 = cv2.remap(
+            labels, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+        )
         return moved
 
 
@@ -183,9 +183,16 @@ def _small_gray(frame: U8) -> U8:
     scale = min(1.0, FLOW_SIDE / max(height, width))
     # the flow needs 16 pixels either way
     size = (max(16, round(width * scale)), max(16, round(height * scale)))
-    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    gray: U8 = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    return gray
+    gray: U8 = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    # Means of whole squares are quick; what is left of the way is less than by half.
+    while min(gray.shape[1] / size[0], gray.shape[0] / size[1]) >= 2:
+        if gray.shape[0] % 2 or gray.shape[1] % 2:
+            break
+        half = (gray.shape[1] // 2, gray.shape[0] // 2)
+        gray = cv2.resize(gray, half, interpolation=cv2.INTER_AREA)
+    way = cv2.INTER_AREA if gray.shape[1] >= 2 * size[0] else cv2.INTER_LINEAR
+    small: U8 = cv2.resize(gray, size, interpolation=way)
+    return small
 
 
 def _is_cut(gray: U8, before: U8) -> bool:
