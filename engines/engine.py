@@ -20,12 +20,16 @@ class EngineTiming:
     """Where one inference spent its time, each in milliseconds of wall clock.
 
     ``infer_ms`` runs from the start to the end of the computation on the device; waiting
-    in the engine's own queue is not part of it. On a CPU the two copies are 0.
+    in the engine's own queue is not part of it. On a CPU the two copies are 0. ``lane_ms`` is
+    for how long it took one of the places of :attr:`EngineProfile.parallel`: less where
+    another inference may begin before this one's class ids are upsampled; None where it is
+    ``infer_ms``.
     """
 
     upload_ms: float = 0.0
     infer_ms: float = 0.0
     download_ms: float = 0.0
+    lane_ms: float | None = None
 
 
 class Handle:

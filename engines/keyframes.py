@@ -34,6 +34,7 @@ class _Seen:
     before: _Seen | None
     labels: U8 | None = None
     infer_ms: float = 0.0
+    lane_ms: float = 0.0
 
 
 class KeyframeEngine(Engine):
@@ -112,7 +113,10 @@ class KeyframeEngine(Engine):
         handle.payload = None
         with self._resolving:
             labels = np.stack([self._labels_of(each) for each in seen])
-        handle.timing = EngineTiming(infer_ms=sum(each.infer_ms for each in seen))
+        handle.timing = EngineTiming(
+            infer_ms=sum(each.infer_ms for each in seen),
+            lane_ms=sum(each.lane_ms for each in seen),
+        )
         return labels
 
     def profile(self) -> EngineProfile:
@@ -148,7 +152,9 @@ class KeyframeEngine(Engine):
             if each.key is not None:
                 key, each.key = each.key, None
                 each.labels = self._inner.result(key)[0]
-                each.infer_ms = 0.0 if key.timing is None else key.timing.infer_ms
+                timing = key.timing or EngineTiming()
+                each.infer_ms = timing.infer_ms
+                each.lane_ms = timing.infer_ms if timing.lane_ms is None else timing.lane_ms
                 continue
             if each.before is None or each.before.labels is None:
                 raise EngineError("the key frame of this frame failed", reason="ENGINE_FAILED")

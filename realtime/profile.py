@@ -181,6 +181,7 @@ class Profiler:
         self._first_ns: int | None = None
         self._last_ns: int | None = None
         self._first_cpu_s = self._last_cpu_s = 0.0
+        self._lane_ms, self._inferences = 0.0, 0
         self.frames_in = 0
         self.frames_damaged = 0
         self.frames_out = 0
@@ -214,6 +215,20 @@ class Profiler:
                 self._first_cpu_s = self._last_cpu_s = cpu_seconds()
             self._newest_in_ns = captured_ns
             self._away_ns = None
+
+    def inference(self, lane_ms: float) -> None:
+        """Count an inference, and for how long it took one of the engine's places."""
+        if self._total is not None:
+            self._total.inference(lane_ms)
+        with self._lock:
+            self._lane_ms += lane_ms
+            self._inferences += 1
+
+    @property
+    def lane_mean_ms(self) -> float:
+        """For how long an inference took one of the engine's places, in the mean."""
+        with self._lock:
+            return self._lane_ms / self._inferences if self._inferences else 0.0
 
     def stall(self) -> None:
         """Count that the source gave nothing for too long."""

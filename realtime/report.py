@@ -76,8 +76,9 @@ class RunReport:
         throughput_fps: frames out over ``elapsed_s``.
         network_ms: median time of one inference inside the loop.
         network_parallel: how many inferences were computed at once.
-        network_fps: ``network_parallel`` over the mean time of an inference inside the loop:
-            the rate above which the network holds the loop back.
+        network_fps: ``network_parallel`` over the mean time that an inference takes one of
+            those places inside the loop (of the CPU engine without upsampling, which others
+            need not wait for): the rate above which the network holds the loop back.
         latency: end to end.
         stages: each stage's statistics.
         cpu_ms_per_frame: CPU time of the process in ``elapsed_s``, for each frame out.
@@ -226,7 +227,7 @@ def build_report(
     stages = profiler.stages()
     elapsed_s, cpu_s = profiler.elapsed_s, profiler.cpu_s
     frames_out = profiler.frames_out
-    infer = stages["infer"]
+    infer, lane_ms = stages["infer"], profiler.lane_mean_ms
     parallel = min(engine.parallel, in_flight)
     return RunReport(
         source=source.name,
@@ -238,7 +239,7 @@ def build_report(
         throughput_fps=frames_out / elapsed_s if elapsed_s else 0.0,
         network_ms=infer.p50_ms,
         network_parallel=parallel,
-        network_fps=parallel * 1e3 / infer.mean_ms if infer.mean_ms else 0.0,
+        network_fps=parallel * 1e3 / lane_ms if lane_ms else 0.0,
         latency=profiler.latency(),
         stages=stages,
         cpu_ms_per_frame=cpu_s * 1e3 / frames_out if frames_out else 0.0,

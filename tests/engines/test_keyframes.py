@@ -92,6 +92,16 @@ def test_every_nth_frame_is_a_key_frame(every: int, frames: int, runs: int) -> N
     assert inner.closed
 
 
+def test_a_moved_map_takes_none_of_the_places_of_the_engine() -> None:
+    with KeyframeEngine(RedEngine(), 2) as engine:
+        handles = [engine.submit(street(4 * step)) for step in range(4)]
+        for handle in handles:
+            engine.result(handle)
+        timings = [handle.timing for handle in handles if handle.timing is not None]
+    assert [timing.lane_ms for timing in timings] == [5.0, 0.0, 5.0, 0.0]
+    assert all(timing.infer_ms > 0 for timing in timings)
+
+
 def test_results_in_any_order() -> None:
     with KeyframeEngine(RedEngine(), 3) as engine:
         handles = [engine.submit(street(4 * step)) for step in range(6)]

@@ -16,11 +16,14 @@ from rtseg.realtime.report import RunReport, build_report, check_report_path
 from tests.realtime.parts import GraySource
 
 
-def report_of(frames: int, *, parallel: int = 2, in_flight: int = 3) -> RunReport:
+def report_of(
+    frames: int, *, parallel: int = 2, in_flight: int = 3, lane_ms: float = 40.0
+) -> RunReport:
     profiler = Profiler()
     for index in range(frames):
         begin_ns = index * 20_000_000
         profiler.frame_in(begin_ns)
+        profiler.inference(lane_ms)
         profiler.frame_out(
             index=index,
             pts_s=index / 30,
@@ -38,6 +41,13 @@ def report_of(frames: int, *, parallel: int = 2, in_flight: int = 3) -> RunRepor
         end="end of input",
         in_flight=in_flight,
     )
+
+
+def test_a_network_is_as_fast_as_its_places_are_free_again() -> None:
+    """Upsampling beside the next inference does not hold it up."""
+    report = report_of(10, lane_ms=32.0)
+    assert report.network_ms == pytest.approx(40, rel=0.05)
+    assert report.network_fps == pytest.approx(62.5)
 
 
 def test_cores_busy_are_those_between_the_first_frame_and_the_last(
