@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -147,13 +148,15 @@ def build(options: argparse.Namespace) -> None:
         raise CalibrationError(
             f"{output} is the network itself; --out names another file", reason="BAD_OPTION"
         )
-    # Before the work: a wrong folder shows at once.
+    # Before the work: a wrong folder, or a network that cannot be judged, shows at once.
     if options.calib_cache is not None and not options.calib_cache.absolute().parent.is_dir():
         raise CalibrationError(
             f"no such folder: {options.calib_cache.parent}; --calib-cache names a file",
             reason="NOT_FOUND",
         )
     samples = _samples(options)
+    if samples:
+        _check_classes(source, wide_first(options.size))
     if samples and options.precision == "fp16":
         from rtseg.engines.onnxfile import is_quantised, load_onnx
 
@@ -302,6 +305,20 @@ def shipped_fp32(name: str) -> Path:
 
 def _named(name: str, precision: str) -> str:
     return f"{name.removesuffix('.onnx').removesuffix('-fp32')}-{precision}.onnx"
+
+
+def _check_classes(source: Path, size: tuple[int, int] | None) -> None:
+    """Refuse a network without Cityscapes' classes; what is assumed of it is said later."""
+    from rtseg.calibration.verify import cityscapes_table
+    from rtseg.engines.adapt import adapt_onnx
+
+    log = logging.getLogger("rtseg.engines.adapt")
+    before, log.disabled = log.disabled, True
+    try:
+        classes = adapt_onnx(source, size).spec.classes
+    finally:
+        log.disabled = before
+    cityscapes_table(classes)
 
 
 def _samples(options: argparse.Namespace) -> list[Sample]:

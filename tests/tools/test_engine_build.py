@@ -239,6 +239,21 @@ def test_a_network_of_any_size_is_verified_in_the_size_asked_for(
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_network_that_cannot_be_judged_is_said_before_the_work(
+    images: Path, labelled: Path, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was found out at the end, after minutes of calibration."""
+    source = TinyNet(classes=5, channels=4).save(tmp_path / "five.onnx")
+    out = tmp_path / "out.onnx"
+    typed = ["build", str(source), "-o", str(out), "--calib-data", str(images)]
+    assert main([*typed, "--precision", precision, "--verify", str(labelled)]) == 1
+    shown = capsys.readouterr().err
+    assert "CLASS_MISMATCH: the network lacks classes of Cityscapes: road, " in shown
+    assert len(shown.splitlines()) == 1  # neither progress nor a warning before it
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_a_place_that_cannot_be_written_is_said_before_the_work(
     network: Path, images: Path, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
