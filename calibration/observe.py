@@ -136,8 +136,8 @@ def observe(
         CalibrationError: ``NO_IMAGES``, or ``BAD_ACTIVATIONS`` where a tensor is not finite.
     """
     histograms = {name: MagnitudeHistogram() for name in tensors}
-    told = _told(progress, "observe", total)
-    for name, values, image in _passing(network, frames, tensors, threads, told):
+    passing = _passing(network, frames, tensors, threads, "observe", total, progress)
+    for name, values, image in passing:
         _count(histograms[name], name, values, image)
     return histograms
 
@@ -157,8 +157,8 @@ def channel_means(
     """
     sums: dict[str, Any] = {}
     images = 0
-    told = _told(progress, "means", total)
-    for name, values, image in _passing(network, frames, tensors, threads, told):
+    passing = _passing(network, frames, tensors, threads, "means", total, progress)
+    for name, values, image in passing:
         mean = values.mean((0, *range(2, values.ndim)), dtype=np.float32)
         if not np.isfinite(mean).all():
             raise _not_finite(name, image)
@@ -167,20 +167,14 @@ def channel_means(
     return {name: each / images for name, each in sums.items()}
 
 
-def _told(progress: Progress | None, step: str, total: int) -> Callable[[int, int, int], None]:
-    def tell(group: int, groups: int, image: int) -> None:
-        if progress:
-            progress(step, group * total + image, groups * total)
-
-    return tell
-
-
 def _passing(
     network: FloatNetwork,
     frames: Callable[[], Iterable[U8]],
     tensors: Sequence[str],
     threads: int,
-    told: Callable[[int, int, int], None],
+    step: str,
+    total: int,
+    progress: Progress | None,
 ) -> Iterator[tuple[str, NDArray[Any], int]]:
     """Run the network on all frames, once for each group of tensors.
 
@@ -194,7 +188,8 @@ def _passing(
         for image, frame in enumerate(frames(), start=1):
             for name, values in zip(group, runner(frame), strict=True):
                 yield name, values, image
-            told(number, len(groups), image)
+            if progress:
+                progress(step, number * total + image, len(groups) * total)
         if image == 0:
             raise CalibrationError(
                 "calibration needs at least one image. Received: none", reason="NO_IMAGES"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,11 @@ def warn_of_assumptions(
     path: Path,
     threshold: float,
 ) -> tuple[str, ...]:
-    """Log, in one warning, what is taken for granted of a foreign file, and return it."""
+    """Log, in one warning the first time, what is taken for granted of a foreign file.
+
+    Returns:
+        The same, one short phrase each.
+    """
     assumed = []
     if image.dtype != "uint8" and not note.says_normalisation:
         assumed.append("input scaled to 0..1, less ImageNet's mean, over its deviation")
@@ -254,15 +259,20 @@ def warn_of_assumptions(
     if output.channels == 1 and note.threshold is None:
         assumed.append(f"the second class where the score is above {threshold:g}")
     if assumed:
-        _log.warning(
-            "%s does not say everything; assumed: %s. If that is wrong, say it in %s, as in "
-            '{"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "scale": 255, '
-            '"bgr": false, "classes": ["road", "sky"]}',
-            path.name,
-            "; ".join(assumed),
-            sidecar_path(path).name,
-        )
+        _warn_once(path, tuple(assumed))
     return tuple(assumed)
+
+
+@lru_cache(maxsize=64)
+def _warn_once(path: Path, assumed: tuple[str, ...]) -> None:
+    _log.warning(
+        "%s does not say everything; assumed: %s. If that is wrong, say it in %s, as in "
+        '{"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "scale": 255, '
+        '"bgr": false, "classes": ["road", "sky"]}',
+        path.name,
+        "; ".join(assumed),
+        sidecar_path(path).name,
+    )
 
 
 def choose_classes(

@@ -20,16 +20,15 @@ class EngineTiming:
     """Where one inference spent its time, each in milliseconds of wall clock.
 
     ``infer_ms`` runs from the start to the end of the computation on the device; waiting
-    in the engine's own queue is not part of it. On a CPU the two copies are 0. ``lane_ms`` is
-    for how long it took one of the places of :attr:`EngineProfile.parallel`: less where
-    another inference may begin before this one's class ids are upsampled; None where it is
-    ``infer_ms``.
+    in the engine's own queue is not part of it. On a CPU the two copies are 0. ``beside_ms`` is
+    the part of ``infer_ms`` in which its place among :attr:`EngineProfile.parallel` is free
+    for another inference already (upsampling of class ids on a CPU).
     """
 
     upload_ms: float = 0.0
     infer_ms: float = 0.0
     download_ms: float = 0.0
-    lane_ms: float | None = None
+    beside_ms: float = 0.0
 
 
 class Handle:

@@ -30,14 +30,14 @@ class Outcome:
         logit_mean: mean of the logits; 0 where the network does not tell.
         upload_ms: copying to a device, in milliseconds.
         download_ms: copying from it, in milliseconds.
-        lane_ms: how much of ``infer_ms`` kept others from computing; None for all of it.
+        beside_ms: how much of ``infer_ms`` kept no other from computing.
     """
 
     infer_ms: float
     logit_mean: float = 0.0
     upload_ms: float = 0.0
     download_ms: float = 0.0
-    lane_ms: float | None = None
+    beside_ms: float = 0.0
 
 
 @dataclass
@@ -146,10 +146,7 @@ class InflightEngine(Engine):
             upload_ms=sum(outcome.upload_ms for outcome in outcomes),
             infer_ms=sum(outcome.infer_ms for outcome in outcomes),
             download_ms=sum(outcome.download_ms for outcome in outcomes),
-            lane_ms=sum(
-                outcome.infer_ms if outcome.lane_ms is None else outcome.lane_ms
-                for outcome in outcomes
-            ),
+            beside_ms=sum(outcome.beside_ms for outcome in outcomes),
         )
         if not all(math.isfinite(outcome.logit_mean) for outcome in outcomes):
             raise EngineError(

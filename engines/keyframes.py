@@ -34,7 +34,7 @@ class _Seen:
     before: _Seen | None
     labels: U8 | None = None
     infer_ms: float = 0.0
-    lane_ms: float = 0.0
+    beside_ms: float = 0.0
 
 
 class KeyframeEngine(Engine):
@@ -115,7 +115,7 @@ class KeyframeEngine(Engine):
             labels = np.stack([self._labels_of(each) for each in seen])
         handle.timing = EngineTiming(
             infer_ms=sum(each.infer_ms for each in seen),
-            lane_ms=sum(each.lane_ms for each in seen),
+            beside_ms=sum(each.beside_ms for each in seen),
         )
         return labels
 
@@ -153,8 +153,7 @@ class KeyframeEngine(Engine):
                 key, each.key = each.key, None
                 each.labels = self._inner.result(key)[0]
                 timing = key.timing or EngineTiming()
-                each.infer_ms = timing.infer_ms
-                each.lane_ms = timing.infer_ms if timing.lane_ms is None else timing.lane_ms
+                each.infer_ms, each.beside_ms = timing.infer_ms, timing.beside_ms
                 continue
             if each.before is None or each.before.labels is None:
                 raise EngineError("the key frame of this frame failed", reason="ENGINE_FAILED")
@@ -162,7 +161,7 @@ class KeyframeEngine(Engine):
             flow: F32 = self._flow.calc(each.gray, each.before.gray, None)
             each.labels = self._moved(each.before.labels, flow)
             each.before = None  # a chain would keep every frame there was
-            each.infer_ms = (time.perf_counter_ns() - began_ns) / 1e6
+            each.infer_ms = each.beside_ms = (time.perf_counter_ns() - began_ns) / 1e6
         assert seen.labels is not None
         return seen.labels
 

@@ -409,8 +409,7 @@ class Stream:
     def _take(self, item: Segmented) -> None:
         stages_ms = {"decode": item.frame.decode_ms, "preprocess": item.preprocess_ms}
         stages_ms["infer"] = item.timing.infer_ms
-        lane_ms = item.timing.lane_ms
-        self.profiler.inference(item.timing.infer_ms if lane_ms is None else lane_ms)
+        self.profiler.inference(item.timing.infer_ms - item.timing.beside_ms)
         if item.timing.upload_ms or item.timing.download_ms:
             stages_ms["upload"] = item.timing.upload_ms
             stages_ms["download"] = item.timing.download_ms

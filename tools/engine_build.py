@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -308,17 +307,11 @@ def _named(name: str, precision: str) -> str:
 
 
 def _check_classes(source: Path, size: tuple[int, int] | None) -> None:
-    """Refuse a network without Cityscapes' classes; what is assumed of it is said later."""
+    """Refuse a network without Cityscapes' classes."""
     from rtseg.calibration.verify import cityscapes_table
     from rtseg.engines.adapt import adapt_onnx
 
-    log = logging.getLogger("rtseg.engines.adapt")
-    before, log.disabled = log.disabled, True
-    try:
-        classes = adapt_onnx(source, size).spec.classes
-    finally:
-        log.disabled = before
-    cityscapes_table(classes)
+    cityscapes_table(adapt_onnx(source, size).spec.classes)
 
 
 def _samples(options: argparse.Namespace) -> list[Sample]:
