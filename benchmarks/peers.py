@@ -173,7 +173,7 @@ def without_argmax(source: Path, target: Path, *, scores: bool) -> None:
     from onnx import TensorProto, helper
 
     from rtseg.engines.adapt import adapt_onnx
-    from rtseg.engines.graph import cut_upsampling
+    from rtseg.engines.cut import cut_upsampling
 
     adapted = adapt_onnx(source)
     model = adapted.model

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.engines import onnx_edit, onnxfile, ports
+from rtseg.engines.described import described_by_onnx, fill_note
 from rtseg.engines.errors import EngineError
 from rtseg.engines.fingerprint import network_sha256
 from rtseg.engines.graph import (
@@ -22,6 +23,7 @@ from rtseg.engines.graph import (
     LABELS,
     LOGIT_MEAN,
     MIN_OPSET,
+    SCORES,
     append_tail,
     guard_logits,
     prepend_head,
@@ -31,6 +33,7 @@ from rtseg.engines.one_channel import choose_threshold, onnx_operations
 from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
 from rtseg.engines.reshape import resize_network
+from rtseg.engines.scores import scores_behind
 from rtseg.engines.sidecar import Sidecar, default_classes, read_sidecar, sidecar_path
 from rtseg.engines.spec import METADATA_KEY, EngineSpec, Precision
 
@@ -164,10 +167,15 @@ def _adapt_foreign(
     refuse_normalisation_of_uint8(image, note, path, known=known)
     model = _fix_size(model, image)
     output = ports.choose_output(_outputs(model, path), image, note.output)
+    scores = scores_behind(model, output)
+    if scores is not None and (note.classes is None or len(note.classes) == scores.channels):
+        output = scores
+    if not known:
+        note = fill_note(note, described_by_onnx(model), image, output)
     use_channels, classes = choose_classes(note, output, path)
     threshold = choose_threshold(note, output, onnx_operations(model, output.name), path)
     spec = describe(note, image, classes, _precision(model), path)
-    if {FRAMES, LABELS, LOGIT_MEAN} & onnx_edit.tensor_names(model):
+    if {FRAMES, LABELS, LOGIT_MEAN, SCORES} & onnx_edit.tensor_names(model):
         model, image, output = onnx_edit.with_prefix(model, image, output)
     prepend_head(model, image, mean=spec.mean, std=spec.std, scale=spec.scale, bgr=spec.bgr)
     append_tail(

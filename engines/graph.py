@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rtseg.engines import onnxfile
+from rtseg.engines.graph_builder import GraphBuilder
 from rtseg.engines.labels import VOID_ID
 from rtseg.engines.ports import ImageInput, SegmentationOutput
 
@@ -56,7 +57,7 @@ def prepend_head(
     """
     from onnx import TensorProto, helper
 
-    build = _Builder(model, "head")
+    build = GraphBuilder(model, "head")
     tensor = frames
     if image.dtype != "uint8" or _is_only_cast(model, image.name):
         # Cast comes before Transpose: TensorRT does nothing else with uint8.
@@ -127,21 +128,24 @@ def append_tail(
     """
     from onnx import TensorProto, helper
 
-    build = _Builder(model, "tail")
+    build = GraphBuilder(model, "tail")
     infos = [helper.make_tensor_value_info(labels, TensorProto.UINT8, [1, height, width])]
     if output.kind == "labels":
         _append_labels(model, build, output, height, width, id_count, labels)
     else:
         if logit_mean is not None:
             infos.append(helper.make_tensor_value_info(logit_mean, TensorProto.FLOAT, []))
-        _append_logits(build, output, height, width, use_channels, threshold, labels, logit_mean)
+        _append_logits(
+            model, build, output, height, width, use_channels, threshold, labels, logit_mean
+        )
     build.insert_after()
     del model.graph.output[:]
     model.graph.output.extend(infos)
 
 
 def _append_logits(
-    build: _Builder,
+    model: Any,
+    build: GraphBuilder,
     output: SegmentationOutput,
     height: int,
     width: int,
@@ -162,7 +166,11 @@ def _append_logits(
         tensor = build.node("Slice", [tensor, *bounds])
         channels = use_channels
     if logit_mean is not None:
-        build.node("ReduceMean", [tensor], output=logit_mean, keepdims=0)
+        small = _before_enlarging(model, output.name)
+        measured = tensor
+        if small != output.name and channels == output.channels:  # else of those that are used
+            measured = build.node("Cast", [small], to=TensorProto.FLOAT)
+        build.node("ReduceMean", [measured], output=logit_mean, keepdims=0)
     if channels == 1:  # the first class has as much as the second lacks
         twice = build.constant(np.array(2.0 * threshold, np.float32))
         tensor = build.node("Concat", [build.node("Sub", [twice, tensor]), tensor], axis=axis)
@@ -195,7 +203,7 @@ def _uncast_ids(model: Any, ids: str) -> str:
 
 def _append_labels(
     model: Any,
-    build: _Builder,
+    build: GraphBuilder,
     output: SegmentationOutput,
     height: int,
     width: int,
@@ -247,7 +255,7 @@ def guard_logits(model: Any, labels: str = LABELS, logit_mean: str = LOGIT_MEAN)
     logits = _find_logits(model, labels)
     if logits is None:
         return False
-    build = _Builder(model, "guard")
+    build = GraphBuilder(model, "guard")
     tensor = build.node("Cast", [logits], to=TensorProto.FLOAT)
     build.node("ReduceMean", [tensor], output=logit_mean, keepdims=0)
     build.insert_after()
@@ -281,6 +289,12 @@ def _find_logits(model: Any, labels: str) -> str | None:
         tensor = str(node.input[2] if node.op_type == "Where" else node.input[0])
     else:
         return None
+    return _before_enlarging(model, tensor)
+
+
+def _before_enlarging(model: Any, tensor: str) -> str:
+    """Return the scores that a tensor is an enlargement of, or its own name."""
+    maker = {name: node for node in model.graph.node for name in node.output}
     while (node := maker.get(tensor)) is not None and node.op_type in (
         "Resize",
         "Upsample",
@@ -289,150 +303,3 @@ def _find_logits(model: Any, labels: str) -> str | None:
     ):
         tensor = str(node.input[0])
     return tensor
-
-
-def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int, int] | None:
-    """Let a graph end in its small scores instead of class ids, where that is simple.
-
-    Simple is what :func:`append_tail` and our export write: Resize (linear, half-pixel, to
-    at least twice the rows and columns), ArgMax over the channels, Cast. Whoever runs the graph
-    then does the rest with :class:`rtseg.engines.upsample.LabelUpsampler`.
-
-    Args:
-        model: the ``onnx.ModelProto``; its output ``labels`` becomes ``scores``, float32,
-            1×C×rows×columns.
-        labels: name of the output.
-
-    Returns:
-        Rows and columns of the scores, rows and columns of the labels; None, with nothing
-        changed, where the graph ends in another way.
-    """
-    from onnx import TensorProto, helper, shape_inference
-
-    resize = _upsampling_before(model, labels)
-    if resize is None:
-        return None
-    scores = str(resize.input[0])
-    inferred = shape_inference.infer_shapes(model, data_prop=True).graph
-    small = _known_shape(inferred, scores)
-    large = _known_shape(inferred, str(resize.output[0]))
-    if small is None or large is None or len(small) != 4 or small[:2] != large[:2]:
-        return None
-    (_, channels, rows, columns), (height, width) = small, large[2:]
-    if height < 2 * rows or width < 2 * columns:
-        return None
-    if (height % rows or width % columns) and not _fits_whole(model, resize, small, large):
-        return None
-    if SCORES in {name for node in model.graph.node for name in (*node.input, *node.output)}:
-        return None
-    build = _Builder(model, "scores")
-    build.node("Cast", [scores], output=SCORES, to=TensorProto.FLOAT)
-    build.insert_after()
-    kept = [value for value in model.graph.output if value.name != labels]
-    del model.graph.output[:]
-    model.graph.output.append(
-        helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, [1, channels, rows, columns])
-    )
-    model.graph.output.extend(kept)
-    return rows, columns, height, width
-
-
-def _fits_whole(model: Any, resize: Any, small: tuple[int, ...], large: tuple[int, ...]) -> bool:
-    """Tell whether a Resize maps its whole input to its whole output.
-
-    By a scale that is not whole, it may leave out a part of a row: half-pixel coordinates go by
-    the scale, not by the sizes.
-    """
-    from onnx import numpy_helper
-
-    if len(resize.input) > 3 and resize.input[3]:
-        return True  # sizes: the scale is their quotient
-    known = {weight.name: weight for weight in model.graph.initializer}
-    if len(resize.input) < 3 or resize.input[2] not in known:
-        return False
-    scales = numpy_helper.to_array(known[resize.input[2]])
-    wanted = np.asarray(large) / np.asarray(small)
-    return scales.shape == wanted.shape and bool(np.abs(scales / wanted - 1).max() < 1e-6)
-
-
-def _upsampling_before(model: Any, labels: str) -> Any | None:
-    """Return the Resize of a tail Resize → ArgMax → Cast, or None for another tail."""
-    from onnx import helper
-
-    maker = {name: node for node in model.graph.node for name in node.output}
-    chain = []
-    tensor = labels
-    for op_type in ("Cast", "ArgMax", "Resize"):
-        node = maker.get(tensor)
-        if node is None or node.op_type != op_type:
-            return None
-        chain.append(node)
-        tensor = str(node.input[0])
-    _, argmax, resize = (
-        {a.name: helper.get_attribute_value(a) for a in node.attribute} for node in chain
-    )
-    plain = (
-        argmax.get("axis", 0) == 1
-        and not argmax.get("keepdims", 1)
-        and not argmax.get("select_last_index", 0)
-        and resize.get("mode") == b"linear"
-        and resize.get("coordinate_transformation_mode", b"half_pixel") == b"half_pixel"
-        and not resize.get("antialias", 0)
-        and "axes" not in resize
-    )
-    return chain[2] if plain else None
-
-
-def _known_shape(graph: Any, tensor: str) -> tuple[int, ...] | None:
-    for value in (*graph.value_info, *graph.output, *graph.input):
-        if value.name == tensor:
-            shape = tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
-            return shape if shape and all(shape) else None
-    return None
-
-
-class _Builder:
-    """Collects nodes and constants under names that a graph does not use yet."""
-
-    def __init__(self, model: Any, part: str) -> None:
-        self._graph = model.graph
-        self._part = part
-        self._opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-        self._nodes: list[Any] = []
-        self._count = 0
-
-    def _name(self, kind: str) -> str:
-        self._count += 1
-        return f"rtseg/{self._part}/{kind}_{self._count}"
-
-    def constant(self, value: np.ndarray[Any, Any]) -> str:
-        from onnx import numpy_helper
-
-        name = self._name("const")
-        self._graph.initializer.append(numpy_helper.from_array(value, name))
-        return name
-
-    def node(
-        self, op_type: str, inputs: Sequence[str], output: str | None = None, **attributes: Any
-    ) -> str:
-        from onnx import helper
-
-        result = output or self._name(op_type)
-        self._nodes.append(
-            helper.make_node(op_type, list(inputs), [result], name=self._name("node"), **attributes)
-        )
-        return result
-
-    def resize(self, tensor: str, sizes: Sequence[int], **attributes: Any) -> str:
-        wanted = self.constant(np.array(sizes, np.int64))
-        unused = ["", ""]
-        if self._opset < 13:  # region and scales may not be left out yet, only be empty
-            unused = [self.constant(np.zeros(0, np.float32)) for _ in unused]
-        return self.node("Resize", [tensor, *unused, wanted], **attributes)
-
-    def insert_before(self) -> None:
-        for position, node in enumerate(self._nodes):
-            self._graph.node.insert(position, node)
-
-    def insert_after(self) -> None:
-        self._graph.node.extend(self._nodes)

@@ -101,6 +101,17 @@ CITYSCAPES = ClassTable(
 """The 19 evaluated classes of Cityscapes; the position is the ``trainId``."""
 
 
+def table_of(names: tuple[str, ...]) -> ClassTable:
+    """Return a class table of these names: Cityscapes' own, or one of distinct colours.
+
+    Raises:
+        ValueError: no class table has these names.
+    """
+    if tuple(map(_plain, names)) == CITYSCAPES.names:
+        return CITYSCAPES
+    return ClassTable(names, distinct_palette(len(names)))
+
+
 def distinct_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     """Return ``count`` colours that are easy to tell apart, always the same ones.
 

@@ -18,11 +18,13 @@ from rtseg.engines.adapt import (
     refuse_normalisation_of_uint8,
     warn_of_assumptions,
 )
+from rtseg.engines.described import described_by_ir, fill_note
 from rtseg.engines.errors import EngineError
 from rtseg.engines.graph import FRAMES, LABELS, LOGIT_MEAN
 from rtseg.engines.labels import VOID_ID
 from rtseg.engines.one_channel import choose_threshold, openvino_operations
 from rtseg.engines.openvino_runtime import load_openvino
+from rtseg.engines.openvino_tail import before_enlarging, scores_behind
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
 from rtseg.engines.sidecar import read_sidecar
 from rtseg.engines.spec import METADATA_KEY, EngineSpec, Precision
@@ -65,11 +67,16 @@ def adapt_ir(core: Any, path: Path, size: tuple[int, int] | None = None) -> Adap
             reason="ENGINE_MISMATCH",
         ) from error
     output = ports.choose_output(ports_of(model.outputs), image, note.output)
-    use_channels, classes = choose_classes(note, output, path)
     end = _end_of(model, output)
+    scores, described = scores_behind(end, output)
+    if described and (note.classes is None or len(note.classes) == described.channels):
+        end, output = scores, described
+    if carried is None:
+        note = fill_note(note, described_by_ir(model), image, output)
+    use_channels, classes = choose_classes(note, output, path)
     threshold = choose_threshold(note, output, openvino_operations(end.get_node()), path)
     spec = describe(note, image, classes, _precision(model), path)
-    wrapped = _wrap(model, image, output, spec, use_channels, threshold)
+    wrapped = _wrap(model, image, output, end, spec, use_channels, threshold)
     assumed: tuple[str, ...] = ()
     if carried:
         spec = replace(
@@ -126,6 +133,7 @@ def _wrap(
     model: Any,
     image: ImageInput,
     output: SegmentationOutput,
+    end: Any,
     spec: EngineSpec,
     use_channels: int | None,
     threshold: float,
@@ -154,7 +162,6 @@ def _wrap(
 
     for target in model.inputs[0].get_target_inputs():
         target.replace_source_output(tensor.output(0))
-    end = _end_of(model, output)
     results = []
     if output.kind == "labels":
         tensor = _labels(ops, end, output, spec)
@@ -188,7 +195,11 @@ def _logits(
     if use_channels is not None:
         bounds = [np.array([n], np.int64) for n in (0, use_channels, 1, 1)]
         tensor = ops.slice(tensor, *bounds)
-    mean = ops.reduce_mean(tensor, np.arange(4, dtype=np.int64), keep_dims=False)
+    # Where the network enlarges its scores, of the small ones: as good, and next to no work.
+    whole = use_channels is None
+    measured = ops.convert(before_enlarging(end), "f32") if whole else tensor
+    axes = np.arange(len(measured.output(0).get_partial_shape()), dtype=np.int64)
+    mean = ops.reduce_mean(measured, axes, keep_dims=False)
     if output.channels == 1:
         tensor = ops.concat([ops.subtract(np.float32(2 * threshold), tensor), tensor], 1)
     if (output.height, output.width) != (spec.height, spec.width):

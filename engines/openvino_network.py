@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtseg.engines import onnxfile
+from rtseg.engines import onnxfile, openvino_tail
 from rtseg.engines.adapt import AdaptedModel, adapt_onnx
 from rtseg.engines.concat import quantise_before_concat
+from rtseg.engines.cut import cut_upsampling
 from rtseg.engines.errors import EngineError
-from rtseg.engines.graph import cut_upsampling
 from rtseg.engines.processor import adds_bytes_exactly, multiplies_bf16_matrices
 from rtseg.engines.unsigned import quantise_unsigned
 from rtseg.engines.upsample import LabelUpsampler
@@ -54,7 +54,9 @@ def read_network(core: Any, path: Path, size: tuple[int, int] | None = None) -> 
         from rtseg.engines.openvino_ir import adapt_ir
 
         adapted = adapt_ir(core, path, size)
-        return ReadNetwork(adapted, adapted.model, None, mostly_int8=False)
+        network, grid = openvino_tail.cut_upsampling(adapted.model)
+        upsampler = None if grid is None else LabelUpsampler(*grid)
+        return ReadNetwork(adapted, network, upsampler, mostly_int8=False)
     adapted = adapt_onnx(path, size)
     quantise_before_concat(adapted.model)
     quantise_unsigned(adapted.model, finer=adds_bytes_exactly())

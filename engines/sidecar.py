@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rtseg.engines.errors import EngineError
-from rtseg.engines.labels import CITYSCAPES, ClassTable, distinct_palette
+from rtseg.engines.labels import CITYSCAPES, ClassTable, distinct_palette, table_of
 
 Triple = tuple[float, float, float]
 
@@ -155,11 +155,12 @@ def _classes(values: dict[str, Any]) -> ClassTable | None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f'classes must be "cityscapes" or a list of names. Received: {given!r}')
     palette = table.get("palette", values.get("palette"))
-    if tuple(names) == CITYSCAPES.names and palette is None:
-        return CITYSCAPES
-    colours = distinct_palette(len(names)) if palette is None else palette
-    return ClassTable(
-        names=tuple(names),
+    found = table_of(tuple(names))
+    if found is CITYSCAPES and palette is None:
+        return found
+    colours = found.palette if palette is None else palette
+    return replace(
+        found,
         palette=tuple((int(r), int(g), int(b)) for r, g, b in colours),
         label_ids=tuple(table.get("label_ids", ())),
         categories=tuple(table.get("categories", ())),

@@ -33,8 +33,10 @@ class TinyNet:
     """Two convolutions to ``classes`` scores at 1/``stride`` of the size.
 
     ``end`` is what comes out: ``nchw`` or ``nhwc`` scores, or class ids as ``nhw``,
-    ``n1hw`` or ``nhw1``. With ``root`` the hidden values go through sqrt(1 - x), which is no
-    number where the picture is bright.
+    ``n1hw`` or ``nhw1``; with ``lookup`` they go through a table that says the same.
+    ``enlarged`` is how the scores become as large as the picture inside, in ONNX's words. With
+    ``root`` the hidden values go through sqrt(1 - x), which is no number where the picture is
+    bright.
     """
 
     height: int = 32
@@ -55,6 +57,14 @@ class TinyNet:
     auxiliary: bool = False
     bias: dict[int, float] = field(default_factory=dict)
     root: bool = False
+    lookup: bool = False
+    enlarged: str = ""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of what comes out."""
+        stride = 1 if self.enlarged else self.stride
+        return -(-self.height // stride), -(-self.width // stride)
 
     def __post_init__(self) -> None:
         random = np.random.default_rng(self.seed)
@@ -133,7 +143,18 @@ class TinyNet:
         second = constant("second", self.second.astype(real))
         offset = constant("offset", self.offset.astype(real))
         scores = self.output_name if self.end == "nchw" else "scores"
-        node("Conv", [tensor, second, offset], scores, kernel_shape=[1, 1])
+        small = "small_scores" if self.enlarged else scores
+        node("Conv", [tensor, second, offset], small, kernel_shape=[1, 1])
+        if self.enlarged:  # as PyTorch writes it: by a factor, in a node of its own
+            factors = np.array([1, 1, self.stride, self.stride], np.float32)
+            node("Constant", [], "factors", value=numpy_helper.from_array(factors))
+            node(
+                "Resize",
+                [small, "", "factors"],
+                scores,
+                mode="linear",
+                coordinate_transformation_mode=self.enlarged,
+            )
         element, shape = self._finish(node, constant)
         values = [helper.make_tensor_value_info(self.output_name, element, shape)]
         if self.auxiliary:
@@ -163,7 +184,7 @@ class TinyNet:
         return model
 
     def _finish(self, node: Any, constant: Any) -> tuple[int, list[Any]]:
-        rows, columns = -(-self.height // self.stride), -(-self.width // self.stride)
+        rows, columns = self.grid
         real = TensorProto.FLOAT16 if self.dtype == "float16" else TensorProto.FLOAT
         if self.end == "nchw":
             shape: list[Any] = [1, self.classes, rows, columns]
@@ -173,6 +194,9 @@ class TinyNet:
         else:
             keep = self.end == "n1hw"
             ids = node("ArgMax", ["scores"], "ids", axis=1, keepdims=int(keep))
+            if self.lookup:
+                table = constant("table", np.arange(self.classes, dtype=np.int64))
+                ids = node("Gather", [table, ids], "looked_up")
             if self.end == "nhw1":
                 grid = constant("grid", np.array([1, rows, columns, 1], np.int64))
                 ids = node("Reshape", [ids, grid], "ids_last")

@@ -68,6 +68,7 @@ nets = st.builds(
     end=st.sampled_from(["nchw", "nhwc", "nhw", "n1hw", "nhw1"]),
     dtype=st.sampled_from(["float32", "uint8"]),
     id_dtype=st.sampled_from(["int64", "int32", "uint8"]),
+    lookup=st.booleans(),
     seed=st.integers(0, 10**6),
     opset=st.sampled_from([11, 12, 13, 17, 19]),
     dynamic=st.sampled_from([(), ("n",), ("hw",), ("n", "hw")]),
@@ -88,15 +89,16 @@ def test_labels_are_those_of_numpy_on_both_runtimes(
     # A 3 among the axes, or about as many classes as rows, leaves the layout open.
     assume(3 not in (net.height, net.width))
     assume(net.input_name != net.output_name)
-    grid = (-(-net.height // net.stride), -(-net.width // net.stride))
+    grid = net.grid
     assume(all(abs(net.classes - side) > 2 for side in grid))
     # Seven classes of a 4x2 grid are also two classes of a 7x4 grid.
     assume(not could_be_grid(net.classes, grid[0], net))
     assume(not could_be_grid(grid[1], net.classes, net))
     note: dict[str, Any] = {"bgr": bgr, "width": net.width, "height": net.height}
-    ids = net.end not in ("nchw", "nhwc")
-    if ids:
+    ends_in_ids = net.end not in ("nchw", "nhwc")
+    if ends_in_ids:
         note["classes"] = [f"c{n}" for n in range(net.classes)]
+    ids = ends_in_ids and net.lookup  # else the scores behind them are found
     values: dict[str, Any] = {}
     if said and net.dtype != "uint8":
         values = {"mean": [100.0, 110.0, 120.0], "std": [50.0, 60.0, 70.0], "scale": 1.0}
@@ -223,8 +225,9 @@ def test_normalisation_of_a_uint8_network_is_refused(tmp_path: Path) -> None:
     assert caught.value.reason == "BAD_INPUT"
 
 
-def test_ids_that_no_class_has_become_void(tmp_path: Path) -> None:
-    net = TinyNet(classes=12, end="nhw")
+@pytest.mark.parametrize("lookup", [False, True])
+def test_ids_that_no_class_has_become_void(tmp_path: Path, lookup: bool) -> None:
+    net = TinyNet(classes=12, end="nhw", lookup=lookup)
     (tmp_path / "net.onnx.json").write_text('{"classes": ["a", "b", "c"]}')
     adapted = adapt_onnx(net.save(tmp_path / "net.onnx"))
     frames = random_frames(net)

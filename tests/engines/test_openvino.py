@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import openvino
 import pytest
 from onnx import helper
@@ -233,6 +234,59 @@ def test_an_ir_that_ends_in_ids(tmp_path: Path, end: str) -> None:
         labels = engine.infer(frames)[0]
     agree = labels[::2, ::2] == np.where(ids > 2, 255, ids)
     assert agree.mean() > 0.99  # a tie may go either way
+
+
+@pytest.mark.parametrize("enlarged", ["", "half_pixel", "pytorch_half_pixel", "align_corners"])
+@pytest.mark.parametrize("end", ["nchw", "nhwc", "nhw", "n1hw", "nhw1"])
+def test_an_ir_is_cut_where_its_scores_are_enlarged(
+    tmp_path: Path, end: str, enlarged: str
+) -> None:
+    net = TinyNet(end=end, enlarged=enlarged, height=24, width=36, stride=3)
+    path = save_ir(net, tmp_path)
+    frames = random_frames(net)
+    read = read_network(openvino.Core(), path)
+    cut = enlarged != "align_corners" and (not enlarged or end != "nhwc")
+    assert (read.upsampler is not None) == cut
+    assert read.adapted.guarded
+    with OpenVinoEngine(path, precision="fp32", cache_dir=tmp_path) as engine:
+        labels = engine.infer(frames)[0]
+    if enlarged != "align_corners":
+        assert_labels_of(labels, labels_of_numpy(net, frames))
+    else:  # as the network itself says
+        session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+        (found,) = session.run(None, {"image": normalise(frames[0])[None]})
+        if end in ("nchw", "nhwc"):
+            found = found.argmax(1 if end == "nchw" else 3)
+        assert (labels == found.reshape(labels.shape)).mean() > 0.99
+
+
+def test_not_a_number_shows_in_an_ir_that_ends_in_ids(tmp_path: Path) -> None:
+    path = save_ir(TinyNet(bias={3: np.nan}, end="nhw", enlarged="half_pixel"), tmp_path)
+    with pytest.raises(EngineError, match="not finite"):
+        OpenVinoEngine(path, precision="fp32", cache_dir=tmp_path)
+
+
+def test_an_ir_says_how_to_feed_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    net = TinyNet(classes=4)
+    network = openvino.Core().read_model(net.save(tmp_path / "net.onnx"))
+    for key, value in {
+        "labels": ["road", "sky", "parking_lot", "rest"],
+        "mean_values": [90.0, 80.0, 70.0],
+        "scale_values": [50.0],
+        "reverse_input_channels": True,
+        "resize_type": "standard",
+    }.items():
+        network.set_rt_info(value, ["model_info", key])
+    openvino.save_model(network, tmp_path / "net.xml", compress_to_fp16=False)
+    frames = random_frames(net)
+    with (
+        caplog.at_level(logging.WARNING),
+        OpenVinoEngine(tmp_path / "net.xml", precision="fp32", cache_dir=tmp_path) as engine,
+    ):
+        scores = labels_of_numpy(net, frames, mean=(90, 80, 70), std=(50, 50, 50), scale=1)
+        assert_labels_of(engine.infer(frames)[0], scores)
+        assert engine.spec.classes.names == ("road", "sky", "parking_lot", "rest")
+    assert not caplog.records
 
 
 def test_an_ir_of_ours_keeps_its_description(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from rtseg.engines.adapt import adapt_onnx
-from rtseg.engines.graph import cut_upsampling
+from rtseg.engines.cut import cut_upsampling
 from rtseg.engines.upsample import LabelUpsampler
 from tests.engines.networks import TinyNet, assert_labels_of, normalise, random_frames, upsample
 

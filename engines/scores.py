@@ -1,0 +1,61 @@
+"""The scores that a network takes its class ids from, where it ends in an argmax of its own.
+
+With them class ids come from enlarged scores instead of enlarged ids, an engine can see scores
+that are no numbers, and the enlargement can be computed as we do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rtseg.engines import onnxfile
+from rtseg.engines.labels import VOID_ID
+from rtseg.engines.ports import Layout, SegmentationOutput
+
+_KEEPS_IDS = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
+_FLOATS = ("float32", "float16")
+
+
+def scores_behind(model: Any, output: SegmentationOutput) -> SegmentationOutput | None:
+    """Return the output that an argmax makes class ids of.
+
+    Args:
+        model: the ``onnx.ModelProto``, its shapes inferred.
+        output: class ids.
+
+    Returns:
+        The scores, of the same grid; None where the ids come from anything but the first maximum
+        of at least two channels.
+    """
+    from onnx import helper
+
+    if output.kind != "labels":
+        return None
+    maker = {name: node for node in model.graph.node for name in node.output}
+    node = maker.get(output.name)
+    while node is not None and node.op_type in _KEEPS_IDS:
+        node = maker.get(node.input[0])
+    if node is None or node.op_type != "ArgMax":
+        return None
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    layouts: dict[int, Layout] = {1: "nchw", 3: "nhwc"}
+    layout = layouts.get(attributes.get("axis", 0) % 4)
+    if layout is None or attributes.get("select_last_index", 0):
+        return None
+    known = (*model.graph.value_info, *model.graph.input)
+    for port in onnxfile.ports_of(value for value in known if value.name == node.input[0]):
+        if port.dtype not in _FLOATS or port.shape is None or len(port.shape) != 4:
+            return None
+        channels = port.shape[1 if layout == "nchw" else 3]
+        rows, columns = port.shape[2:] if layout == "nchw" else port.shape[1:3]
+        if (rows, columns) == (output.height, output.width) and 2 <= (channels or 0) <= VOID_ID:
+            return replace(
+                output,
+                name=port.name,
+                dtype=port.dtype,
+                kind="logits",
+                layout=layout,
+                channels=channels or 0,
+            )
+    return None
