@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from rtseg.engines.graph import FRAMES, SCORES
 from rtseg.engines.labels import CITYSCAPES
-from rtseg.engines.openvino_network import precision_config, read_network
+from rtseg.engines.openvino_compile import compile_network
+from rtseg.engines.openvino_network import read_network
 from rtseg.engines.preprocess import INTERPOLATION
 from rtseg.engines.threads import available_cores, engine_threads
 from rtseg.engines.upsample import LabelUpsampler
@@ -281,9 +282,8 @@ def open_network(
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
-        **precision_config(core, read, precision),
     }
-    compiled = core.compile_model(read.network, "CPU", config)
+    compiled = compile_network(core, read, file, config, precision, None)
     lanes = int(compiled.get_property("NUM_STREAMS"))
     requests = [compiled.create_infer_request() for _ in range(lanes + 2)]
     assert FRAMES in compiled.inputs[0].get_names()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from rtseg.engines import onnxfile
-from rtseg.engines.adapt import AdaptedModel
-from rtseg.engines.cache import writable_cache
 from rtseg.engines.engine import U8, EngineProfile
 from rtseg.engines.errors import EngineError
 from rtseg.engines.graph import FRAMES, LABELS, LOGIT_MEAN, SCORES
@@ -23,16 +19,11 @@ from rtseg.engines.inflight import (
     check_precision,
 )
 from rtseg.engines.laneclock import LaneClock
-from rtseg.engines.openvino_network import (
-    HINTS,
-    cannot_compute,
-    precision_config,
-    read_network,
-)
+from rtseg.engines.openvino_compile import compile_network
+from rtseg.engines.openvino_network import read_network
+from rtseg.engines.openvino_precision import HINTS, cannot_compute
 from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.threads import available_cores, engine_threads
-
-_log = logging.getLogger(__name__)
 
 
 class OpenVinoEngine(InflightEngine):
@@ -40,9 +31,9 @@ class OpenVinoEngine(InflightEngine):
 
     Args:
         path: an ``.onnx`` file, ours or foreign, or an IR's ``.xml``.
-        precision: None or ``auto`` takes BF16 where the processor computes in it (of an INT8
-            file for what is not INT8, if that is much), ``fp32``, ``bf16`` and ``fp16``
-            force one.
+        precision: None or ``auto`` takes the fastest (of an INT8 file for what is not INT8):
+            BF16 with AMX, without it whichever of BF16 and FP32 a trial finds, which the cache
+            keeps; ``fp32``, ``bf16`` and ``fp16`` force one.
         threads: CPU threads; 0 leaves a quarter of the cores to the rest of the loop.
         requests: inferences in flight, at least 2; 0 takes two more than the runtime
             computes at once: one waits while another one's class ids are upsampled. A single
@@ -80,11 +71,10 @@ class OpenVinoEngine(InflightEngine):
             "INFERENCE_NUM_THREADS": threads,
             # Decoder and encoder share these cores: the scheduler must be free to move us.
             "ENABLE_CPU_PINNING": False,
-            **precision_config(core, read, precision),
         }
         if mode == "latency":
             config["NUM_STREAMS"] = 1
-        compiled = _compile(core, read.network, config, adapted, path, cache_dir)
+        compiled = compile_network(core, read, path, config, precision, cache_dir)
 
         in_use = _precision_in_use(compiled, adapted.spec.precision)
         if precision == "fp16" and in_use != precision:
@@ -164,49 +154,6 @@ class OpenVinoEngine(InflightEngine):
 
     def _free(self) -> None:
         self._idle, self._ports, self._compiled = [], {}, None
-
-
-def _compile(
-    core: Any,
-    network: Any,
-    config: dict[str, Any],
-    adapted: AdaptedModel,
-    path: Path,
-    cache_dir: Path | None,
-) -> Any:
-    folder = writable_cache(cache_dir, _cache_part(core, config))
-    cached = {"CACHE_DIR": str(folder)} if folder else {}
-    try:
-        try:
-            return core.compile_model(network, "CPU", {**config, **cached})
-        except RuntimeError as error:
-            if not cached:
-                raise
-            # A full disk or somebody's broken cache must not keep a network from running.
-            _log.info("compiling without a cache: %s", onnxfile.one_line(error))
-            return core.compile_model(network, "CPU", config)
-    except RuntimeError as error:
-        why = (
-            onnxfile.one_line(error)
-            if path.suffix.lower() == ".xml"
-            else onnxfile.explain_rejection(adapted.model, error)
-        )
-        raise EngineError(
-            f"OpenVINO cannot compile {path}: {why}", reason="ENGINE_UNSUPPORTED"
-        ) from error
-
-
-def _cache_part(core: Any, config: dict[str, Any]) -> str:
-    """Return a folder name for what a compiled network depends on besides the network.
-
-    OpenVINO keys its cache by network and some of this, but not by all: asked for FP16 it
-    loads what was compiled for FP32 (seen in 2026.4).
-    """
-    openvino = load_openvino()
-    machine = [core.get_property("CPU", key) for key in ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE")]
-    machine.append(sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")))
-    digest = hashlib.sha256(repr((machine, sorted(config.items()))).encode()).hexdigest()
-    return f"openvino-{openvino.get_version().split('-')[0]}-{digest[:12]}"
 
 
 def _precision_in_use(compiled: Any, has: str) -> str:

@@ -1,4 +1,4 @@
-"""A network as the CPU engine gives it to OpenVINO, and what OpenVINO is to compute it in."""
+"""A network as the CPU engine gives it to OpenVINO."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ from rtseg.engines.adapt import AdaptedModel, adapt_onnx
 from rtseg.engines.concat import quantise_before_concat
 from rtseg.engines.cut import cut_upsampling
 from rtseg.engines.errors import EngineError
-from rtseg.engines.processor import adds_bytes_exactly, multiplies_bf16_matrices
+from rtseg.engines.processor import adds_bytes_exactly
 from rtseg.engines.unsigned import quantise_unsigned
 from rtseg.engines.upsample import LabelUpsampler
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-"""Our names of the float precisions, and OpenVINO's."""
-
-_CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
 _MOSTLY_INT8 = 0.9  # of the convolutions
 
 
@@ -72,37 +68,3 @@ def read_network(core: Any, path: Path, size: tuple[int, int] | None = None) -> 
             reason="ENGINE_UNSUPPORTED",
         ) from error
     return ReadNetwork(adapted, network, upsampler, mostly_int8)
-
-
-def precision_config(core: Any, read: ReadNetwork, asked: str | None) -> dict[str, Any]:
-    """Return OpenVINO's properties for a precision.
-
-    Args:
-        core: an ``openvino.Core``.
-        read: the network.
-        asked: ``fp32``, ``bf16``, ``fp16``, ``int8``; None or ``auto`` for the fastest.
-
-    Raises:
-        EngineError: ``ENGINE_UNSUPPORTED``: the processor does not compute in it.
-    """
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if asked in (None, "auto", "int8") and read.adapted.spec.precision == "int8":
-        # Of the little that is left BF16 is no quicker, unless there are instructions for it.
-        stays = read.mostly_int8 and not multiplies_bf16_matrices()
-        return {"INFERENCE_PRECISION_HINT": "f32"} if stays else {}
-    if asked in (None, "auto"):
-        return {"INFERENCE_PRECISION_HINT": "bf16" if "BF16" in able else "f32"}
-    assert asked is not None
-    if _CAPABILITIES.get(asked, "FP32") not in able:
-        raise cannot_compute(core, asked)
-    return {"INFERENCE_PRECISION_HINT": HINTS[asked]}
-
-
-def cannot_compute(core: Any, asked: str) -> EngineError:
-    """Return the error for a precision that the processor does not compute in."""
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    usable = [n for n in HINTS if n != asked and _CAPABILITIES.get(n, "FP32") in able]
-    return EngineError(
-        f"this processor does not compute in {asked.upper()}. Allowed: {', '.join(usable)}",
-        reason="ENGINE_UNSUPPORTED",
-    )
