@@ -205,7 +205,7 @@ def _networks(folder: Path) -> Iterator[Seed]:
     path = folder / "net.onnx"
     TinyNet().save(path)
     yield Seed("onnx", ".onnx", path.read_bytes())
-    TinyNet(end="nhw", dtype="uint8", layout="nhwc").save(path)
+    TinyNet(end="nhw", dtype="uint8", layout="nhwc", enlarged="half_pixel").save(path)
     yield Seed("onnx", ".onnx", path.read_bytes())
     with open_engine(path, backend="onnxruntime") as engine:
         spec = engine.spec

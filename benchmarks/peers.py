@@ -6,6 +6,10 @@ Its clock runs from the first frame asked for to the output closed, models loade
 memory is that of the process.
 
     python benchmarks/peers.py [--clip FILE] [--runs 3] [--laps 4] [--only NAME]… [--plot FILE.svg]
+                               [--ultralytics yolo26n-sem.pt]
+
+With the same network, to the bit of its file: ``rt-seg`` also runs what Ultralytics exports for
+OpenVINO, and, quantised by ``rt-seg-engine build`` with frames of the clip, its ONNX file.
 
 The loops of the peers are in ``benchmarks/peer_loops``.
 """
@@ -44,8 +48,8 @@ class Peer:
         environment: key of :data:`ENVIRONMENTS`.
         script: file in ``peer_loops``.
         network: ``fp32``, ``int8`` (the shipped files), ``int8-logits`` or ``int8-scores`` (the
-            same network without its last steps, where the peer wants to do them), or a
-            model of the peer's own.
+            same network without its last steps, where the peer wants to do them); empty for
+            one of the peer's own.
         tuned: whether it runs with what its makers offer for speed, or with its defaults.
     """
 
@@ -72,10 +76,14 @@ PEERS: tuple[Peer, ...] = (
     Peer("model_api, tuned, coarse", "model_api", "model_api_loop.py", "int8-scores", True),
     Peer("supervision, defaults", "supervision", "supervision_loop.py", "int8", False),
     Peer("supervision, tuned", "supervision", "supervision_loop.py", "int8", True),
-    Peer("Ultralytics yolo26n-sem 512", "ultralytics", "ultralytics_loop.py", "yolo26n-sem", False),
+    Peer("Ultralytics yolo26n-sem 512", "ultralytics", "ultralytics_loop.py", "", False),
 )
 
 OURS = {"rt-seg, INT8": ("--precision", "int8"), "rt-seg, FP32": ("--precision", "fp32")}
+THEIRS = "rt-seg, yolo26n-sem 512"
+THEIRS_INT8 = "rt-seg, yolo26n-sem 512 INT8"
+SIZE = 512
+"""Width and height of Ultralytics' network, in pixels."""
 
 
 def environment_of(peer: Peer, folder: Path) -> Path:
@@ -112,22 +120,23 @@ def said_by(command: Sequence[str], environment: dict[str, str] | None = None) -
     return done.stdout
 
 
-def run_peer(peer: Peer, folder: Path, clip: Path, scratch: Path) -> dict[str, Any]:
+def said_by_peer(peer: Peer, folder: Path, given: dict[str, Any]) -> str:
+    """Run a peer's script and return what it printed."""
+    common = {"folder": str(folder), "size": SIZE, "tuned": peer.tuned}
+    command = [str(environment_of(peer, folder)), str(LOOPS / peer.script)]
+    return said_by([*command, json.dumps({**common, **given})], {**os.environ, "CI": "true"})
+
+
+def run_peer(peer: Peer, model: str, folder: Path, clip: Path, scratch: Path) -> dict[str, Any]:
     """Return one run's figures of a peer."""
-    python = environment_of(peer, folder)
     given = {
         "clip": str(clip),
         "out": str(scratch / "peer.mp4"),
         "blank": str(scratch / "blank.png"),
-        "folder": str(folder),
-        "model": peer.network if peer.environment == "ultralytics" else network(peer, folder),
-        "size": 512,
-        "tuned": peer.tuned,
+        "model": model,
         "palette": [list(colour) for colour in CITYSCAPES.palette],
     }
-    said = said_by(
-        [str(python), str(LOOPS / peer.script), json.dumps(given)], {**os.environ, "CI": "true"}
-    )
+    said = said_by_peer(peer, folder, given)
     figures: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     written = Path(given["out"])
     files = [written] if written.is_file() else [f for f in written.rglob("*") if f.is_file()]
@@ -153,6 +162,20 @@ def run_ours(options: Sequence[str], clip: Path, scratch: Path) -> dict[str, Any
         "memory_mib": report["peak_memory_mib"],
         "versions": f"openvino {report['environment']['runtime_version']}",
     }
+
+
+def theirs(ultralytics: str, folder: Path, clip: Path) -> dict[str, tuple[str, ...]]:
+    """Return ``rt-seg``'s options for Ultralytics' network, exported by its makers' tool."""
+    (peer,) = (peer for peer in PEERS if peer.environment == "ultralytics")
+    said_by_peer(peer, folder, {"model": ultralytics})
+    stem = f"{Path(ultralytics).stem}-{SIZE}"
+    (network,) = (folder / f"{stem}_openvino_model").glob("*.xml")
+    quantised = folder / f"{stem}-int8.onnx"
+    if not quantised.exists():
+        builder = str(Path(rt_seg()).with_name("rt-seg-engine"))
+        command = [builder, "build", str(folder / f"{stem}.onnx"), "-o", str(quantised)]
+        said_by([*command, "--precision", "int8", "--calib-data", str(clip)])
+    return {THEIRS: ("--engine", str(network)), THEIRS_INT8: ("--engine", str(quantised))}
 
 
 def network(peer: Peer, folder: Path) -> str:
@@ -235,11 +258,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=home, help="environments (%(default)s)")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--laps", type=int, default=4, help="how often the clip is repeated")
+    parser.add_argument(
+        "--ultralytics",
+        default="yolo26n-sem",
+        metavar="MODEL",
+        help="trained weights (.pt), or the name of a model to run with random ones (%(default)s)",
+    )
     parser.add_argument("--only", action="append", default=[], help="part of a name; repeatable")
     parser.add_argument("--json", type=Path, help="the figures, for other programs")
     parser.add_argument("--plot", type=Path, help="an SVG file with bars")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    if options.ultralytics.endswith(".pt"):
+        options.ultralytics = str(Path(options.ultralytics).resolve())
 
     def wanted(name: str) -> bool:
         return not options.only or any(part in name for part in options.only)
@@ -251,12 +282,16 @@ def main() -> None:
         long = repeated(clip, options.laps, scratch / "clip.mp4")
         for peer in filter(lambda peer: wanted(peer.name), PEERS):
             environment_of(peer, options.folder)
+        own = dict(OURS)
+        if wanted(THEIRS) or wanted(THEIRS_INT8):
+            own |= theirs(options.ultralytics, options.folder, clip)
         for _ in range(options.runs):  # in turn, so that all share the machine's moods
-            for ours, flags in OURS.items():
+            for ours, flags in own.items():
                 if wanted(ours):
                     figures.setdefault(ours, []).append(run_ours(flags, long, scratch))
             for peer in filter(lambda peer: wanted(peer.name), PEERS):
-                run = run_peer(peer, options.folder, long, scratch)
+                model = network(peer, options.folder) if peer.network else options.ultralytics
+                run = run_peer(peer, model, options.folder, long, scratch)
                 figures.setdefault(peer.name, []).append(run)
     print_table(figures, clip.name)
     if options.json:

@@ -76,6 +76,7 @@ def load_onnx(path: Path) -> Any:
         ) from error
     if not model.graph.node:
         raise EngineError(f"{path} holds no network, or it is damaged", reason="ENGINE_DAMAGED")
+    _check_names(model, path)
     _check_operators(model, path)
     try:
         onnx.checker.check_model(model)
@@ -137,6 +138,18 @@ def _inlined(model: Any, path: Path) -> Any:
         ) from error
 
 
+def _check_names(model: Any, path: Path) -> None:
+    """Refuse names that are no UTF-8: they come as bytes, which nothing here or in ONNX expects."""
+    graph = model.graph
+    names = [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
+    for node in graph.node:
+        names += [node.op_type, node.domain, node.name, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    for name in names:
+        if not isinstance(name, str):
+            raise EngineError(f"{path} is damaged: a name is {name!r}", reason="ENGINE_DAMAGED")
+
+
 def _check_operators(model: Any, path: Path) -> None:
     import onnx
 
@@ -152,11 +165,6 @@ def _check_operators(model: Any, path: Path) -> None:
                 f"{path}: ONNX opset {versions.get('', 1)} has no operator {node.op_type} "
                 f"(node {node.name or ', '.join(node.output) or '?'!r})",
                 reason="ENGINE_UNSUPPORTED",
-            ) from error
-        except TypeError as error:  # a name that is no UTF-8 comes as bytes
-            raise EngineError(
-                f"{path} is damaged: an operator's name is {node.op_type!r}",
-                reason="ENGINE_DAMAGED",
             ) from error
 
 
@@ -209,7 +217,7 @@ def ports_of(values: Iterable[Any]) -> list[Port]:
         if value.type.HasField("tensor_type") and tensor.elem_type:
             if tensor.elem_type == TensorProto.BFLOAT16:
                 dtype = "bfloat16"
-            else:
+            elif tensor.elem_type in TensorProto.DataType.values():
                 dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         shape = None
         if tensor.HasField("shape"):

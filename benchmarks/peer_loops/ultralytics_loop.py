@@ -1,7 +1,7 @@
 """Ultralytics' semantic segmentation: ``predict(save=True)`` with a model exported to OpenVINO.
 
-The weights are random: the smallest semantic model is built from its YAML file, as trained
-weights are a download. The time does not depend on them, the picture does.
+``model`` is a file of trained weights, or the name of a model, which then has random ones. Without
+a ``clip`` it only exports, to OpenVINO and to ONNX.
 """
 
 from __future__ import annotations
@@ -44,11 +44,18 @@ def main() -> None:
     settings.update({"sync": False})
     folder = Path(given["folder"])
     os.chdir(folder)
-    name, size = given["model"], int(given["size"])
-    exported = folder / f"{name}-{size}_openvino_model"
-    if not exported.exists():
-        made = YOLO(f"{name}.yaml", task="semantic").export(format="openvino", imgsz=size)
-        shutil.move(made, exported)
+    size = int(given["size"])
+    stem = f"{Path(given['model']).stem}-{size}"
+    exported = folder / f"{stem}_openvino_model"
+    if not (exported.exists() and (folder / f"{stem}.onnx").exists()):
+        shutil.rmtree(exported, ignore_errors=True)
+        source = given["model"] if given["model"].endswith(".pt") else f"{given['model']}.yaml"
+        network = YOLO(source, task="semantic")
+        shutil.move(network.export(format="openvino", imgsz=size), exported)
+        shutil.move(network.export(format="onnx", imgsz=size), folder / f"{stem}.onnx")
+        (folder / f"{stem}-int8.onnx").unlink(missing_ok=True)
+    if "clip" not in given:
+        return
     model = YOLO(str(exported), task="semantic")
     results = model.predict(given["blank"], imgsz=size, verbose=False)
     shutil.rmtree(folder / "runs", ignore_errors=True)

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from rtseg.engines.adapt import AdaptedModel, adapt_onnx
 from rtseg.engines.errors import EngineError
 from rtseg.engines.labels import CITYSCAPES, VOID_ID
+from rtseg.engines.onnxfile import ports_of
 from rtseg.engines.registry import open_engine
 from rtseg.engines.spec import EngineSpec
 from tests.data import shared_data
@@ -270,6 +271,24 @@ def save_graph(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[An
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
     )
     return path
+
+
+@pytest.mark.parametrize("name", [b"hidden_relu", b"n_hidden", b"first", b"ai.onnx", b"Relu"])
+def test_a_name_that_is_no_text_is_damage(tmp_path: Path, name: bytes) -> None:
+    model = TinyNet(output_name="labels").proto()
+    model.graph.node[0].domain = "ai.onnx"
+    data = model.SerializeToString()
+    assert name in data
+    (tmp_path / "net.onnx").write_bytes(data.replace(name, b"\xff" + name[1:]))
+    with pytest.raises(EngineError, match="damaged: a name is b'") as caught:
+        adapt_onnx(tmp_path / "net.onnx")
+    assert caught.value.reason == "ENGINE_DAMAGED"
+
+
+def test_a_type_that_onnx_does_not_know_is_none(tmp_path: Path) -> None:
+    model = TinyNet().proto()
+    model.graph.output[0].type.tensor_type.elem_type = 126
+    assert ports_of(model.graph.output)[0].dtype == "unknown"
 
 
 def test_networks_of_another_kind_are_refused(tmp_path: Path) -> None:
