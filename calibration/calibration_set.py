@@ -90,8 +90,13 @@ class CalibrationSet:
             rows.append([image.name, image.frame, contents[image.path]])
         return hashlib.sha256(json.dumps([rows, self.seed]).encode()).hexdigest()
 
-    def frames(self, height: int, width: int) -> Iterator[U8]:
+    def frames(self, height: int, width: int, pad: int | None = None) -> Iterator[U8]:
         """Yield the images as an engine of this size gets them: uint8, H x W x 3, RGB.
+
+        Args:
+            height: rows of the engine's input, in pixels.
+            width: columns of it.
+            pad: its `EngineSpec.pad`.
 
         Raises:
             CalibrationError: ``BAD_DATA`` where an image cannot be read.
@@ -100,7 +105,7 @@ class CalibrationSet:
         while position < len(self.images):
             image = self.images[position]
             if image.frame is None:
-                yield _engine_input(read_frame(image.path), height, width, image.path)
+                yield _engine_input(read_frame(image.path), height, width, pad, image.path)
                 position += 1
                 continue
             wanted = []
@@ -110,7 +115,7 @@ class CalibrationSet:
             found = 0
             for index, frame in enumerate(_decode(image.path)):
                 if found < len(wanted) and index == wanted[found]:
-                    yield _engine_input(frame, height, width, image.path)
+                    yield _engine_input(frame, height, width, pad, image.path)
                     found += 1
                 if found == len(wanted):
                     break
@@ -255,9 +260,9 @@ def _decode(path: Path, upright: bool = True) -> Iterator[av.VideoFrame]:
         ) from error
 
 
-def _engine_input(frame: av.VideoFrame, height: int, width: int, path: Path) -> U8:
+def _engine_input(frame: av.VideoFrame, height: int, width: int, pad: int | None, path: Path) -> U8:
     try:
-        return to_engine_input(frame, height, width)
+        return to_engine_input(frame, height, width, pad=pad)
     except EngineError as error:
         raise CalibrationError(f"{path}: {error}", reason="BAD_DATA") from error
 

@@ -130,7 +130,7 @@ def quantise_onnx(
         network, images, candidates, method, percentile, cache, threads, progress
     )
 
-    shape = network.spec.height, network.spec.width
+    shape = network.spec.height, network.spec.width, network.spec.pad
     means = _means(network, images, pool, threads, progress)
     checked = list(images.subset(CHECK_IMAGES).frames(*shape))
     reference = Reference(network, checked, threads=threads)
@@ -230,10 +230,10 @@ def _thresholds(
             return known.thresholds[key], {}, "used"
         except CalibrationError as error:
             note = f"{error}; calibrated anew"
-    height, width = network.spec.height, network.spec.width
+    spec = network.spec
     histograms = observe(
         network,
-        lambda: images.frames(height, width),
+        lambda: images.frames(spec.height, spec.width, spec.pad),
         tensors,
         total=len(images),
         threads=threads,
@@ -260,12 +260,12 @@ def _means(
     progress: Progress | None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the mean of each channel of the convolutions' inputs, on some of the images."""
-    height, width = network.spec.height, network.spec.width
+    spec = network.spec
     inputs = {node.input[0]: None for node in network.model.graph.node if node.name in convs}
     some = images.subset(BIAS_IMAGES)
     return channel_means(
         network,
-        lambda: some.frames(height, width),
+        lambda: some.frames(spec.height, spec.width, spec.pad),
         tuple(inputs),
         total=len(some),
         threads=threads,

@@ -21,6 +21,7 @@ from rtseg.calibration.cityscapes import Sample, read_label
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.metrics import Counts, Scores, confusion_matrix, scores
 from rtseg.engines.engine import Engine, Handle
+from rtseg.engines.fit import of_frame
 from rtseg.engines.labels import CITYSCAPES, VOID_ID, ClassTable
 from rtseg.engines.preprocess import to_engine_input
 
@@ -87,12 +88,12 @@ def verify_engine(
     to_train_id = cityscapes_table(spec.classes)
     matrix = np.zeros((len(CITYSCAPES), len(CITYSCAPES) + 1), np.int64)
     answers: list[U8] = []
-    waiting: deque[tuple[Sample, Handle]] = deque()
+    waiting: deque[tuple[Sample, tuple[int, int], Handle]] = deque()
 
     def settle() -> None:
         nonlocal matrix
-        sample, handle = waiting.popleft()
-        answer = engine.result(handle)[0]
+        sample, frame_size, handle = waiting.popleft()
+        answer = of_frame(engine.result(handle)[0], *frame_size, spec.pad)
         label = read_label(sample)
         size = (label.shape[1], label.shape[0])
         large = cv2.resize(to_train_id[answer], size, interpolation=cv2.INTER_NEAREST)
@@ -104,8 +105,9 @@ def verify_engine(
     for sample in samples:
         if len(waiting) >= engine.requests:
             settle()
-        pixels = to_engine_input(read_frame(sample.image), spec.height, spec.width)
-        waiting.append((sample, engine.submit(pixels[None])))
+        frame = read_frame(sample.image)
+        pixels = to_engine_input(frame, spec.height, spec.width, pad=spec.pad)
+        waiting.append((sample, (frame.width, frame.height), engine.submit(pixels[None])))
     while waiting:
         settle()
     return Verdict(score_pixels(matrix), tuple(answers))

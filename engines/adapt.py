@@ -202,6 +202,7 @@ def note_of(spec: EngineSpec) -> Sidecar:
         std=spec.std,
         scale=spec.scale,
         bgr=spec.bgr,
+        pad=spec.pad,
         classes=spec.classes,
         use_channels=len(spec.classes),
         licence=spec.licence,
@@ -219,6 +220,7 @@ def describe(
         classes=classes,
         precision=precision,
         bgr=bool(note.bgr),
+        pad=None if note.pad is False else note.pad,
         source_sha256=network_sha256(path),
         licence=note.licence or "",
     )

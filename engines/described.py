@@ -1,11 +1,11 @@
 """What a foreign network file says of itself, in the ways that other tools write it down.
 
 - Ultralytics' exports (ONNX): ``author``, ``task``, ``names``, ``license`` among the metadata.
-  Its networks take red first and 0..1.
+  Its networks take red first, 0..1, and frames that keep their shape.
 - OpenVINO's Model API, which Geti, OTX and Ultralytics' OpenVINO exports follow: ``model_info``
-  with ``labels``, ``mean_values``, ``scale_values``, ``reverse_input_channels``, in an IR's
-  ``rt_info`` or among an ONNX file's metadata (``model_info labels``). Mean and scale are of
-  0..255, in the order of the network's channels.
+  with ``labels``, ``mean_values``, ``scale_values``, ``reverse_input_channels``, ``resize_type``
+  and ``pad_value``, in an IR's ``rt_info`` or among an ONNX file's metadata (``model_info
+  labels``). Mean and scale are of 0..255, in the order of the network's channels.
 
 A note beside the file says more than the file: see :func:`fill_note`. What cannot be read here is
 as if it were not there, as nobody wrote it for us.
@@ -30,7 +30,10 @@ _MODEL_INFO_KEYS = (
     "scale_values",
     "reverse_input_channels",
     "embedded_processing",
+    "resize_type",
+    "pad_value",
 )
+_ULTRALYTICS_PAD = 114
 _NORMALISATION = ("mean", "std", "scale")
 
 
@@ -90,6 +93,7 @@ def _of_ultralytics(said: Mapping[str, str]) -> Sidecar:
         std=(1.0, 1.0, 1.0),
         scale=255.0,
         bgr=False,
+        pad=_ULTRALYTICS_PAD,
         classes=classes,
         licence=said.get("license"),
     )
@@ -108,6 +112,7 @@ def _of_model_api(said: Mapping[str, str]) -> Sidecar:
         scale=1.0 if tells else None,
         # "NO" is written by default, also for networks that take red first.
         bgr=False if _is_yes(said.get("reverse_input_channels", "")) else None,
+        pad=_pad(said),
         classes=_classes(said.get("labels", "").split()),
     )
 
@@ -135,6 +140,14 @@ def _triple(text: str) -> Triple | None:
         return None
     first, second, third = numbers
     return first, second, third
+
+
+def _pad(said: Mapping[str, str]) -> int | None:
+    """Return the gray around frames that keep their shape; one of both kinds has it all below."""
+    if not said.get("resize_type", "").startswith("fit_to_window"):
+        return None
+    value = said.get("pad_value", "").strip()
+    return int(value) if value.isdecimal() and int(value) <= 255 else 0
 
 
 def _is_yes(text: str) -> bool:

@@ -31,8 +31,11 @@ def check_file(path: Path) -> None:
     """Raise :class:`EngineError` unless ``path`` is a file with something in it."""
     try:
         if path.is_dir():
+            inside = [file for kind in ("*.xml", "*.onnx") for file in sorted(path.glob(kind))]
             raise EngineError(
-                f"{path} is a directory, not an engine file (.onnx or .xml)", reason="NOT_FOUND"
+                f"{path} is a directory, not an engine file (.onnx or .xml)"
+                + (f"; in it: {', '.join(file.name for file in inside[:3])}" if inside else ""),
+                reason="NOT_FOUND",
             )
         with path.open("rb") as file:
             empty = not file.read(1)

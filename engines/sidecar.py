@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rtseg.engines.errors import EngineError
 from rtseg.engines.labels import CITYSCAPES, ClassTable, distinct_palette, table_of
@@ -38,6 +38,7 @@ class Sidecar:
         std: each channel is divided by it after that; same order.
         scale: divisor of the 0..255 input, before mean and std.
         bgr: whether the network takes blue first.
+        pad: gray (0..255) around frames that keep their shape; False where they fill the input.
         classes: the class table.
         use_channels: how many of the output channels are classes, from the first on.
         threshold: of a network that gives one score a pixel: above it, a pixel is the second
@@ -54,6 +55,7 @@ class Sidecar:
     std: Triple | None = None
     scale: float | None = None
     bgr: bool | None = None
+    pad: int | Literal[False] | None = None
     classes: ClassTable | None = None
     use_channels: int | None = None
     threshold: float | None = None
@@ -125,6 +127,7 @@ def parse_sidecar(values: object) -> Sidecar:
         std=std,
         scale=scale,
         bgr=_flag(values, "bgr"),
+        pad=_pad(values),
         classes=_classes(values),
         use_channels=_count(values, "use_channels"),
         threshold=_number(values, "threshold"),
@@ -178,6 +181,15 @@ def _flag(values: dict[str, Any], key: str) -> bool | None:
     value = values.get(key)
     if value is not None and not isinstance(value, bool):
         raise ValueError(f"{key} must be true or false. Received: {value!r}")
+    return value
+
+
+def _pad(values: dict[str, Any]) -> int | Literal[False] | None:
+    value = values.get("pad")
+    if value is None or value is False:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
+        raise ValueError(f"pad must be a whole number from 0 to 255, or false. Received: {value!r}")
     return value
 
 

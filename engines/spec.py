@@ -39,6 +39,8 @@ class EngineSpec:
         std: standard deviation of each channel, the input is divided by it after that.
         scale: divisor of the uint8 input before mean and std (255 makes 0..1).
         bgr: whether a ``float_nchw`` network wants blue first.
+        pad: None where frames are scaled to fill the input; else they keep their shape, in the
+            middle, and this gray (0..255) is around them (letterbox).
         source_sha256: hash of the weights the file was made from, or empty.
         calibration_sha256: hash of the calibration set (INT8 only), or empty.
         licence: licence note of the weights, for people.
@@ -56,6 +58,7 @@ class EngineSpec:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     scale: float = 255.0
     bgr: bool = False
+    pad: int | None = None
     source_sha256: str = ""
     calibration_sha256: str = ""
     licence: str = ""
@@ -75,6 +78,8 @@ class EngineSpec:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}. Received: {getattr(self, name)!r}"
                 )
+        if self.pad is not None and self.pad not in range(256):
+            raise ValueError(f"pad is a whole number from 0 to 255. Received: {self.pad!r}")
         if any(value == 0 for value in self.std) or self.scale == 0:
             raise ValueError(f"std and scale must not be 0. Received: {self.std}, {self.scale}")
 

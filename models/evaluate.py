@@ -25,6 +25,7 @@ from rtseg.calibration.camvid import (
 from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_label
 from rtseg.calibration.metrics import Scores
 from rtseg.calibration.verify import cityscapes_table, count_pixels, score_pixels
+from rtseg.engines.fit import of_frame
 from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.models.errors import ModelError, missing_package
@@ -107,12 +108,14 @@ def engine_predictor(path: Path, **options: Any) -> Iterator[OpenNetwork]:
     from rtseg.engines.registry import open_engine
 
     with open_engine(path, **options) as engine:
-        size_in = (engine.spec.height, engine.spec.width)
+        spec = engine.spec
 
         def predict(image: U8, size: tuple[int, int]) -> U8:
-            return nearest(engine.infer(array_to_engine_input(image, *size_in)[None])[0], size)
+            view = array_to_engine_input(image, spec.height, spec.width, pad=spec.pad)
+            labels = engine.infer(view[None])[0]
+            return nearest(of_frame(labels, image.shape[1], image.shape[0], spec.pad), size)
 
-        yield OpenNetwork(predict, engine.spec.classes)
+        yield OpenNetwork(predict, spec.classes)
 
 
 def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNetwork:

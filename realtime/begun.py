@@ -102,7 +102,7 @@ def planes_engine(engine: Engine) -> PlanesEngine | None:
     Raises:
         EngineError: its device is lost.
     """
-    if not isinstance(engine, PlanesEngine):
+    if not isinstance(engine, PlanesEngine) or engine.spec.pad is not None:
         return None
     try:
         engine.prepare_planes()

@@ -13,6 +13,7 @@ import numpy as np
 
 from rtseg.engines.engine import Engine, Handle
 from rtseg.engines.errors import EngineError
+from rtseg.engines.fit import of_frame
 from rtseg.engines.planes import PlanesEngine
 from rtseg.realtime.begun import Begun, planes_engine
 from rtseg.realtime.errors import RealtimeError
@@ -257,7 +258,8 @@ class SharedLoop:
             stream = self._stream_of(lane)
             start_ns = now_ns()
             try:
-                pixels.append(to_engine_input(frame.video, spec.height, spec.width)[None])
+                video = frame.video
+                pixels.append(to_engine_input(video, spec.height, spec.width, pad=spec.pad)[None])
             except Exception as error:  # a picture that nothing can read is its stream's affair
                 stream.broke(error)
                 continue
@@ -330,7 +332,9 @@ class SharedLoop:
         timing = inference.handle.timing
         if timing is None:
             raise EngineError("the engine gave a result without timing")
-        for part, own in zip(inference.parts, labels, strict=True):
+        for part, ids in zip(inference.parts, labels, strict=True):
+            video = part.frame.video
+            own = of_frame(ids, video.width, video.height, self._engine.spec.pad)
             trace, index = part.stream.profiler.trace, part.frame.index
             trace.span("wait for the engine", asked_ns, result_ns, index)
             trace.overlapping(

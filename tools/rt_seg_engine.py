@@ -114,7 +114,7 @@ def _info(options: argparse.Namespace) -> None:
     rows = {
         "file": f"{options.file} ({options.file.stat().st_size / 1e6:.1f} MB)",
         "network": spec.network,
-        "input": f"{spec.width}x{spec.height} (width x height), uint8 RGB frames",
+        "input": f"{spec.width}x{spec.height} (width x height), uint8 RGB frames, {_fit(spec)}",
         "output": "class ids, uint8, of the same size",
         "precision": spec.precision,
         "normalisation": f"{_normalisation(spec)}, {'blue' if spec.bgr else 'red'} first",
@@ -132,6 +132,12 @@ def _info(options: argparse.Namespace) -> None:
     colours = zip(spec.classes.names, spec.classes.palette, strict=True)
     for index, (name, (red, green, blue)) in enumerate(colours):
         print(f"  {index:>3}  #{red:02x}{green:02x}{blue:02x}  {name}")
+
+
+def _fit(spec: EngineSpec) -> str:
+    if spec.pad is None:
+        return "scaled to fill it"
+    return f"in their shape, gray ({spec.pad}) around them"
 
 
 def _normalisation(spec: EngineSpec) -> str:

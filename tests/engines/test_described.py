@@ -59,6 +59,7 @@ def test_a_file_of_ultralytics_needs_no_note(
         spec = adapt_onnx(path).spec
     assert not caplog.records
     assert (spec.mean, spec.std, spec.scale, spec.bgr) == ((0, 0, 0), (1, 1, 1), 255, False)
+    assert spec.pad == 114
     assert spec.classes is CITYSCAPES
     assert spec.licence == ULTRALYTICS["license"]
 
@@ -82,6 +83,26 @@ def test_a_file_of_the_model_api_needs_no_note(
     assert spec.std == (58.395, 57.12, 57.375)
     assert (spec.scale, spec.bgr) == (1, False)
     assert spec.classes.names == ("road", "sky", "rest")
+
+
+@pytest.mark.parametrize(
+    ("said", "pad"),
+    [
+        ({}, None),
+        ({"model_info resize_type": "standard", "model_info pad_value": "114"}, None),
+        ({"model_info resize_type": "fit_to_window_letterbox"}, 0),
+        ({"model_info resize_type": "fit_to_window_letterbox", "model_info pad_value": "9"}, 9),
+        ({"model_info resize_type": "fit_to_window", "model_info pad_value": "-1"}, 0),
+    ],
+)
+def test_whether_frames_keep_their_shape(said: dict[str, str], pad: int | None) -> None:
+    assert described_by_onnx(metadata(GETI | said)).pad == pad
+
+
+def test_a_note_may_let_frames_fill_the_input(tmp_path: Path) -> None:
+    spec = adapt_onnx(save(tmp_path, ULTRALYTICS, TinyNet(), {"pad": False})).spec
+    assert spec.pad is None
+    assert spec.mean == (0, 0, 0)
 
 
 def test_channels_as_they_come_are_no_word_on_their_order() -> None:

@@ -27,6 +27,7 @@ def test_a_note_may_say_everything(tmp_path: Path) -> None:
         "std": [4, 5, 6],
         "scale": 1,
         "bgr": True,
+        "pad": 114,
         "classes": ["a", "b"],
         "palette": [[1, 2, 3], [4, 5, 6]],
         "use_channels": 2,
@@ -38,6 +39,7 @@ def test_a_note_may_say_everything(tmp_path: Path) -> None:
     found = read_sidecar(tmp_path / "net.onnx")
     assert found.size == (640, 320)
     assert (found.mean, found.std, found.scale, found.bgr) == ((1, 2, 3), (4, 5, 6), 1.0, True)
+    assert found.pad == 114
     assert found.classes is not None
     assert found.classes.names == ("a", "b")
     assert found.classes.palette == ((1, 2, 3), (4, 5, 6))

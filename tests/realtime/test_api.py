@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -9,20 +10,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from rtseg.engines.errors import EngineError
+from rtseg.engines.preprocess import array_to_engine_input
+from rtseg.engines.registry import open_engine
 from rtseg.engines.spec import EngineSpec
 from rtseg.realtime import Segmenter
 from rtseg.realtime.api import _HandOver
 from rtseg.realtime.delivery import Delivery, Job, SinkWorker
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Rendered
+from rtseg.realtime.nearest import scale_nearest
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.sinks.sink import SinkContext
 from rtseg.realtime.slot import DropPolicy
 from rtseg.realtime.view import ViewOptions
+from tests.engines.networks import TinyNet
 from tests.media import make_video
 from tests.realtime.parts import GraySource
 
@@ -54,6 +60,27 @@ def test_arrays() -> None:
         image = np.full((90, 160, 3), 90, np.uint8)
         assert segment(image).shape == (90, 160)
         assert segment.overlay(image).shape == (90, 160, 3)
+
+
+def test_frames_that_keep_their_shape(tmp_path: Path, clip: Path) -> None:
+    """One way for a stream and for arrays: padded on the way in, cut out on the way back."""
+    path = TinyNet().save(tmp_path / "net.onnx")
+    (tmp_path / "net.onnx.json").write_text(json.dumps({"pad": 114}))
+    with av.open(str(clip)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with (
+        Segmenter(path, precision="fp32") as segment,
+        open_engine(path, precision="fp32") as engine,
+    ):
+        results = list(segment.stream(clip))
+        for frame, result in zip(frames, results, strict=True):
+            inside = array_to_engine_input(frame, 27, 48)  # 320x180 in 48x32
+            pixels = np.full((1, 32, 48, 3), 114, np.uint8)
+            pixels[0, 2:29] = inside
+            expected = scale_nearest(engine.infer(pixels)[0, 2:29], 180, 320)
+            np.testing.assert_array_equal(segment(frame), expected)
+            assert (result.labels == expected).mean() > 0.9  # not by way of RGB
+        assert len(np.unique(expected)) > 1
 
 
 def test_an_array_and_its_overlay_side_by_side() -> None:
