@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.cityscapes import find_samples
 from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.errors import EngineError
+from rtseg.engines.fit import FILL, Fit
 from rtseg.engines.preprocess import to_engine_input
 from rtseg.engines.upright import Turner, upright_still
 
@@ -90,13 +91,13 @@ class CalibrationSet:
             rows.append([image.name, image.frame, contents[image.path]])
         return hashlib.sha256(json.dumps([rows, self.seed]).encode()).hexdigest()
 
-    def frames(self, height: int, width: int, pad: int | None = None) -> Iterator[U8]:
+    def frames(self, height: int, width: int, fit: Fit = FILL) -> Iterator[U8]:
         """Yield the images as an engine of this size gets them: uint8, H x W x 3, RGB.
 
         Args:
             height: rows of the engine's input, in pixels.
             width: columns of it.
-            pad: its `EngineSpec.pad`.
+            fit: its `EngineSpec.fit`.
 
         Raises:
             CalibrationError: ``BAD_DATA`` where an image cannot be read.
@@ -105,7 +106,7 @@ class CalibrationSet:
         while position < len(self.images):
             image = self.images[position]
             if image.frame is None:
-                yield _engine_input(read_frame(image.path), height, width, pad, image.path)
+                yield _engine_input(read_frame(image.path), height, width, fit, image.path)
                 position += 1
                 continue
             wanted = []
@@ -115,7 +116,7 @@ class CalibrationSet:
             found = 0
             for index, frame in enumerate(_decode(image.path)):
                 if found < len(wanted) and index == wanted[found]:
-                    yield _engine_input(frame, height, width, pad, image.path)
+                    yield _engine_input(frame, height, width, fit, image.path)
                     found += 1
                 if found == len(wanted):
                     break
@@ -260,9 +261,9 @@ def _decode(path: Path, upright: bool = True) -> Iterator[av.VideoFrame]:
         ) from error
 
 
-def _engine_input(frame: av.VideoFrame, height: int, width: int, pad: int | None, path: Path) -> U8:
+def _engine_input(frame: av.VideoFrame, height: int, width: int, fit: Fit, path: Path) -> U8:
     try:
-        return to_engine_input(frame, height, width, pad=pad)
+        return to_engine_input(frame, height, width, fit=fit)
     except EngineError as error:
         raise CalibrationError(f"{path}: {error}", reason="BAD_DATA") from error
 

@@ -130,7 +130,7 @@ def quantise_onnx(
         network, images, candidates, method, percentile, cache, threads, progress
     )
 
-    shape = network.spec.height, network.spec.width, network.spec.pad
+    shape = network.spec.height, network.spec.width, network.spec.fit
     means = _means(network, images, pool, threads, progress)
     checked = list(images.subset(CHECK_IMAGES).frames(*shape))
     reference = Reference(network, checked, threads=threads)
@@ -233,7 +233,7 @@ def _thresholds(
     spec = network.spec
     histograms = observe(
         network,
-        lambda: images.frames(spec.height, spec.width, spec.pad),
+        lambda: images.frames(spec.height, spec.width, spec.fit),
         tensors,
         total=len(images),
         threads=threads,
@@ -265,7 +265,7 @@ def _means(
     some = images.subset(BIAS_IMAGES)
     return channel_means(
         network,
-        lambda: some.frames(spec.height, spec.width, spec.pad),
+        lambda: some.frames(spec.height, spec.width, spec.fit),
         tuple(inputs),
         total=len(some),
         threads=threads,

@@ -21,7 +21,6 @@ from rtseg.calibration.cityscapes import Sample, read_label
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.metrics import Counts, Scores, confusion_matrix, scores
 from rtseg.engines.engine import Engine, Handle
-from rtseg.engines.fit import of_frame
 from rtseg.engines.labels import CITYSCAPES, VOID_ID, ClassTable
 from rtseg.engines.preprocess import to_engine_input
 
@@ -93,7 +92,7 @@ def verify_engine(
     def settle() -> None:
         nonlocal matrix
         sample, frame_size, handle = waiting.popleft()
-        answer = of_frame(engine.result(handle)[0], *frame_size, spec.pad)
+        answer = spec.fit.of_frame(engine.result(handle)[0], *frame_size)
         label = read_label(sample)
         size = (label.shape[1], label.shape[0])
         large = cv2.resize(to_train_id[answer], size, interpolation=cv2.INTER_NEAREST)
@@ -106,7 +105,7 @@ def verify_engine(
         if len(waiting) >= engine.requests:
             settle()
         frame = read_frame(sample.image)
-        pixels = to_engine_input(frame, spec.height, spec.width, pad=spec.pad)
+        pixels = to_engine_input(frame, spec.height, spec.width, fit=spec.fit)
         waiting.append((sample, (frame.width, frame.height), engine.submit(pixels[None])))
     while waiting:
         settle()

@@ -203,6 +203,7 @@ def note_of(spec: EngineSpec) -> Sidecar:
         scale=spec.scale,
         bgr=spec.bgr,
         pad=spec.pad,
+        stretch=spec.stretch,
         classes=spec.classes,
         use_channels=len(spec.classes),
         licence=spec.licence,
@@ -221,6 +222,7 @@ def describe(
         precision=precision,
         bgr=bool(note.bgr),
         pad=None if note.pad is False else note.pad,
+        stretch=note.stretch or (1.0, 1.0),
         source_sha256=network_sha256(path),
         licence=note.licence or "",
     )

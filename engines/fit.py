@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rtseg.engines.engine import U8
+import numpy as np
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -25,34 +28,69 @@ class Region:
         )
 
 
-def fit(width: int, height: int, columns: int, rows: int) -> Region:
-    """Return where a frame lies that keeps its shape: as large as can be, in the middle.
+@dataclass(frozen=True)
+class Fit:
+    """How frames are brought to the size of an engine's input.
 
-    Args:
-        width: of the frame, in pixels.
-        height: of the frame, in pixels.
-        columns: of the engine's input.
-        rows: of the engine's input.
+    Attributes:
+        pad: the gray (0..255) around a frame that does not fill the input; None: all fill it.
+        stretch: least and most that a frame's width may grow by against its height, to fill
+            more: 1 and 1 keep its shape.
     """
-    scale = min(columns / width, rows / height)
-    across, down = max(1, round(width * scale)), max(1, round(height * scale))
-    return Region((rows - down) // 2, (columns - across) // 2, down, across)
+
+    pad: int | None = None
+    stretch: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.pad is not None and self.pad not in range(256):
+            raise ValueError(f"pad is a whole number from 0 to 255. Received: {self.pad!r}")
+        least, most = self.stretch
+        if not 0 <= least <= most or not most > 0:
+            raise ValueError(
+                "stretch is two numbers, the first at most the second. "
+                f"Received: {', '.join(map(str, self.stretch))}"
+            )
+
+    def place(self, width: int, height: int, columns: int, rows: int) -> Region:
+        """Return where a frame lies: as large as can be, in the middle.
+
+        Args:
+            width: of the frame, in pixels.
+            height: of the frame, in pixels.
+            columns: of the engine's input.
+            rows: of the engine's input.
+        """
+        shape, wanted = width / height, columns / rows
+        least, most = self.stretch
+        if self.pad is None or least <= wanted / shape <= most:
+            return Region(0, 0, rows, columns)
+        shape *= min(max(wanted / shape, least), most)
+        across, down = columns, rows
+        if shape < wanted:
+            across = max(1, round(rows * shape))
+        else:
+            down = max(1, round(columns / shape))
+        return Region((rows - down) // 2, (columns - across) // 2, down, across)
+
+    def of_frame(self, labels: U8, width: int, height: int) -> U8:
+        """Return the class ids that are the frame's.
+
+        Args:
+            labels: uint8, H×W, what the engine gave.
+            width: of the frame, in pixels.
+            height: of the frame, in pixels.
+
+        Returns:
+            ``labels`` where the frame fills the input, else a part of them, side by side in
+            memory.
+        """
+        rows, columns = labels.shape
+        place = self.place(width, height, columns, rows)
+        if (place.height, place.width) == (rows, columns):
+            return labels
+        own: U8 = labels[place.slices].copy()
+        return own
 
 
-def of_frame(labels: U8, width: int, height: int, pad: int | None) -> U8:
-    """Return the class ids that are the frame's.
-
-    Args:
-        labels: uint8, H×W, what the engine gave.
-        width: of the frame, in pixels.
-        height: of the frame, in pixels.
-        pad: the engine's `EngineSpec.pad`.
-
-    Returns:
-        ``labels`` where nothing was padded, else a part of them, side by side in memory.
-    """
-    if pad is None:
-        return labels
-    rows, columns = labels.shape
-    own: U8 = labels[fit(width, height, columns, rows).slices].copy()
-    return own
+FILL = Fit()
+"""Every frame is scaled to the whole input, whatever its shape."""

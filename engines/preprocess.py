@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.engines.errors import EngineError
-from rtseg.engines.fit import fit
+from rtseg.engines.fit import FILL, Fit
 
 if TYPE_CHECKING:
     import av
@@ -37,19 +37,18 @@ def to_engine_input(
     height: int,
     width: int,
     *,
-    pad: int | None = None,
+    fit: Fit = FILL,
     out: U8 | None = None,
 ) -> U8:
     """Resize a frame to an engine's input size, as RGB.
 
-    Without ``pad`` the aspect ratio is not kept: the whole frame fills the input. Safe to call
-    from several threads; each keeps its own scaler.
+    Safe to call from several threads; each keeps its own scaler.
 
     Args:
         frame: decoded frame of any size and pixel format that FFmpeg converts.
         height: rows of the engine's input, in pixels.
         width: columns of the engine's input, in pixels.
-        pad: `EngineSpec.pad`: the frame keeps its shape, and this gray (0..255) is around it.
+        fit: `EngineSpec.fit`: whether the frame fills the input, or keeps its shape.
         out: uint8 array of shape height x width x 3 to write into, or None for a new one.
 
     Returns:
@@ -61,7 +60,7 @@ def to_engine_input(
 
     Example:
         >>> spec = engine.spec  # doctest: +SKIP
-        >>> pixels = to_engine_input(frame, spec.height, spec.width, pad=spec.pad)
+        >>> pixels = to_engine_input(frame, spec.height, spec.width, fit=spec.fit)
         ... # doctest: +SKIP
     """
     if height < 1 or width < 1:
@@ -74,14 +73,13 @@ def to_engine_input(
             f"{' x '.join(str(n) for n in out.shape)}",
             reason="BAD_INPUT",
         )
-    if pad is not None:
-        place = fit(frame.width, frame.height, width, height)
-        if (place.height, place.width) != (height, width):
-            if out is None:
-                out = np.empty((height, width, 3), np.uint8)
-            out[...] = pad
-            out[place.slices] = to_engine_input(frame, place.height, place.width)
-            return out
+    place = fit.place(frame.width, frame.height, width, height)
+    if (place.height, place.width) != (height, width):
+        if out is None:
+            out = np.empty((height, width, 3), np.uint8)
+        out[...] = fit.pad or 0
+        out[place.slices] = to_engine_input(frame, place.height, place.width)
+        return out
     try:
         resized = _reformat(frame, height, width)
     except (OSError, ValueError, MemoryError) as error:
@@ -103,7 +101,7 @@ def to_engine_input(
 
 
 def array_to_engine_input(
-    image: U8, height: int, width: int, *, pad: int | None = None, out: U8 | None = None
+    image: U8, height: int, width: int, *, fit: Fit = FILL, out: U8 | None = None
 ) -> U8:
     """Resize an RGB array of any size as :func:`to_engine_input` resizes a frame.
 
@@ -111,7 +109,7 @@ def array_to_engine_input(
         image: uint8, H x W x 3, RGB.
         height: rows of the engine's input, in pixels.
         width: columns of the engine's input, in pixels.
-        pad: as in :func:`to_engine_input`.
+        fit: as in :func:`to_engine_input`.
         out: as in :func:`to_engine_input`.
 
     Raises:
@@ -132,7 +130,7 @@ def array_to_engine_input(
     import av
 
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    return to_engine_input(frame, height, width, pad=pad, out=out)
+    return to_engine_input(frame, height, width, fit=fit, out=out)
 
 
 def _reformat(frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:

@@ -39,6 +39,7 @@ class Sidecar:
         scale: divisor of the 0..255 input, before mean and std.
         bgr: whether the network takes blue first.
         pad: gray (0..255) around frames that keep their shape; False where they fill the input.
+        stretch: least and most that a frame's width may grow by against its height, with ``pad``.
         classes: the class table.
         use_channels: how many of the output channels are classes, from the first on.
         threshold: of a network that gives one score a pixel: above it, a pixel is the second
@@ -56,6 +57,7 @@ class Sidecar:
     scale: float | None = None
     bgr: bool | None = None
     pad: int | Literal[False] | None = None
+    stretch: tuple[float, float] | None = None
     classes: ClassTable | None = None
     use_channels: int | None = None
     threshold: float | None = None
@@ -128,6 +130,7 @@ def parse_sidecar(values: object) -> Sidecar:
         scale=scale,
         bgr=_flag(values, "bgr"),
         pad=_pad(values),
+        stretch=_stretch(values),
         classes=_classes(values),
         use_channels=_count(values, "use_channels"),
         threshold=_number(values, "threshold"),
@@ -191,6 +194,18 @@ def _pad(values: dict[str, Any]) -> int | Literal[False] | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
         raise ValueError(f"pad must be a whole number from 0 to 255, or false. Received: {value!r}")
     return value
+
+
+def _stretch(values: dict[str, Any]) -> tuple[float, float] | None:
+    given = values.get("stretch")
+    if given is None:
+        return None
+    if not isinstance(given, list) or len(given) != 2:
+        raise ValueError(f"stretch must be a list of two numbers. Received: {given!r}")
+    least, most = (_number({"stretch": value}, "stretch") for value in given)
+    if least is None or most is None or not 0 <= least <= most or not most > 0:
+        raise ValueError(f"stretch must be two numbers, the least first. Received: {given!r}")
+    return least, most
 
 
 def _number(values: dict[str, Any], key: str) -> float | None:

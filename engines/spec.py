@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from rtseg.engines.errors import EngineError
+from rtseg.engines.fit import Fit
 from rtseg.engines.labels import CITYSCAPES, ClassTable
 
 FORMAT_VERSION = 1
@@ -39,8 +40,8 @@ class EngineSpec:
         std: standard deviation of each channel, the input is divided by it after that.
         scale: divisor of the uint8 input before mean and std (255 makes 0..1).
         bgr: whether a ``float_nchw`` network wants blue first.
-        pad: None where frames are scaled to fill the input; else they keep their shape, in the
-            middle, and this gray (0..255) is around them (letterbox).
+        pad: as in :class:`rtseg.engines.fit.Fit`, as is ``stretch``.
+        stretch: of no meaning where ``pad`` is None.
         source_sha256: hash of the weights the file was made from, or empty.
         calibration_sha256: hash of the calibration set (INT8 only), or empty.
         licence: licence note of the weights, for people.
@@ -59,6 +60,7 @@ class EngineSpec:
     scale: float = 255.0
     bgr: bool = False
     pad: int | None = None
+    stretch: tuple[float, float] = (1.0, 1.0)
     source_sha256: str = ""
     calibration_sha256: str = ""
     licence: str = ""
@@ -78,10 +80,14 @@ class EngineSpec:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}. Received: {getattr(self, name)!r}"
                 )
-        if self.pad is not None and self.pad not in range(256):
-            raise ValueError(f"pad is a whole number from 0 to 255. Received: {self.pad!r}")
+        Fit(self.pad, self.stretch)
         if any(value == 0 for value in self.std) or self.scale == 0:
             raise ValueError(f"std and scale must not be 0. Received: {self.std}, {self.scale}")
+
+    @property
+    def fit(self) -> Fit:
+        """How frames are brought to the input's size."""
+        return Fit(self.pad, self.stretch)
 
     def to_json(self) -> str:
         """Return the description as one JSON object with a ``format_version``."""
@@ -116,6 +122,7 @@ class EngineSpec:
                 ),
                 mean=_triple(fields.pop("mean")),
                 std=_triple(fields.pop("std")),
+                stretch=_pair(fields.pop("stretch", (1.0, 1.0))),
                 **{key: value for key, value in fields.items() if key in known},
             )
         except (
@@ -129,6 +136,11 @@ class EngineSpec:
             raise EngineError(
                 f"the engine's description cannot be read: {error}", reason="ENGINE_DAMAGED"
             ) from error
+
+
+def _pair(values: Any) -> tuple[float, float]:
+    first, second = (float(value) for value in values)
+    return first, second
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

@@ -25,7 +25,6 @@ from rtseg.calibration.camvid import (
 from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_label
 from rtseg.calibration.metrics import Scores
 from rtseg.calibration.verify import cityscapes_table, count_pixels, score_pixels
-from rtseg.engines.fit import of_frame
 from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.models.errors import ModelError, missing_package
@@ -111,9 +110,9 @@ def engine_predictor(path: Path, **options: Any) -> Iterator[OpenNetwork]:
         spec = engine.spec
 
         def predict(image: U8, size: tuple[int, int]) -> U8:
-            view = array_to_engine_input(image, spec.height, spec.width, pad=spec.pad)
+            view = array_to_engine_input(image, spec.height, spec.width, fit=spec.fit)
             labels = engine.infer(view[None])[0]
-            return nearest(of_frame(labels, image.shape[1], image.shape[0], spec.pad), size)
+            return nearest(spec.fit.of_frame(labels, image.shape[1], image.shape[0]), size)
 
         yield OpenNetwork(predict, spec.classes)
 

@@ -22,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from rtseg.engines.fit import Fit
 from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.engines.reshape import upscale_factor
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
@@ -41,6 +42,11 @@ LICENCE_NOTE = (
     "Code Apache-2.0. Weights trained on Cityscapes and CamVid, whose licences allow "
     "non-commercial research and teaching only."
 )
+
+STREET = Fit(pad=114, stretch=(0.0, 1.15))
+"""How our networks want frames: scaled to fill the input, unless that makes things wider than
+4:3 pictures become at 3:2. They learn from 2:1 pictures, which become narrower, and bear that:
+measured in ``docs/evaluation.md``."""
 
 F64 = NDArray[np.float64]
 
@@ -357,6 +363,8 @@ def to_onnx(
         mean=mean,
         std=std,
         scale=1.0,
+        pad=STREET.pad,
+        stretch=STREET.stretch,
         source_sha256=weights_sha256(model),
         licence=licence,
         extra={**about_inner, **(extra or {})},

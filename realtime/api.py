@@ -145,13 +145,13 @@ class Segmenter:
         Raises:
             EngineError: ``BAD_INPUT`` where ``image`` is not such an array.
         """
-        from rtseg.engines.fit import of_frame
         from rtseg.engines.preprocess import array_to_engine_input
 
         engine = self._engine("latency")
         spec = engine.spec
-        pixels = array_to_engine_input(image, spec.height, spec.width, pad=spec.pad)
-        labels = of_frame(engine.infer(pixels[None])[0], image.shape[1], image.shape[0], spec.pad)
+        pixels = array_to_engine_input(image, spec.height, spec.width, fit=spec.fit)
+        labels = engine.infer(pixels[None])[0]
+        labels = spec.fit.of_frame(labels, image.shape[1], image.shape[0])
         return scale_nearest(labels, image.shape[0], image.shape[1])
 
     def overlay(self, image: U8) -> U8:

@@ -102,7 +102,7 @@ def planes_engine(engine: Engine) -> PlanesEngine | None:
     Raises:
         EngineError: its device is lost.
     """
-    if not isinstance(engine, PlanesEngine) or engine.spec.pad is not None:
+    if not isinstance(engine, PlanesEngine):
         return None
     try:
         engine.prepare_planes()

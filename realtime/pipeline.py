@@ -13,7 +13,6 @@ import numpy as np
 
 from rtseg.engines.engine import Engine, Handle
 from rtseg.engines.errors import EngineError
-from rtseg.engines.fit import of_frame
 from rtseg.engines.planes import PlanesEngine
 from rtseg.realtime.begun import Begun, planes_engine
 from rtseg.realtime.errors import RealtimeError
@@ -259,7 +258,7 @@ class SharedLoop:
             start_ns = now_ns()
             try:
                 video = frame.video
-                pixels.append(to_engine_input(video, spec.height, spec.width, pad=spec.pad)[None])
+                pixels.append(to_engine_input(video, spec.height, spec.width, fit=spec.fit)[None])
             except Exception as error:  # a picture that nothing can read is its stream's affair
                 stream.broke(error)
                 continue
@@ -280,7 +279,7 @@ class SharedLoop:
 
     def _submit_planes(self, lane: Lane, frame: Frame) -> bool:
         """Leave resizing and painting to the engine; return False where it cannot have them."""
-        if self._planes is None:
+        if self._planes is None or not self._fills_input(frame):
             return False
         stream = self._stream_of(lane)
         start_ns = now_ns()
@@ -300,6 +299,11 @@ class SharedLoop:
         part = _Part(stream, frame, (ready_ns - start_ns) / 1e6, begun)
         self._in_flight.put(_Inference([part], handle, None, submitted_ns))
         return True
+
+    def _fills_input(self, frame: Frame) -> bool:
+        spec, video = self._engine.spec, frame.video
+        place = spec.fit.place(video.width, video.height, spec.width, spec.height)
+        return (place.height, place.width) == (spec.height, spec.width)
 
     def _stream_of(self, lane: Lane) -> Stream:
         if id(lane) not in self._of_lane:
@@ -334,7 +338,7 @@ class SharedLoop:
             raise EngineError("the engine gave a result without timing")
         for part, ids in zip(inference.parts, labels, strict=True):
             video = part.frame.video
-            own = of_frame(ids, video.width, video.height, self._engine.spec.pad)
+            own = self._engine.spec.fit.of_frame(ids, video.width, video.height)
             trace, index = part.stream.profiler.trace, part.frame.index
             trace.span("wait for the engine", asked_ns, result_ns, index)
             trace.overlapping(

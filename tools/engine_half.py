@@ -50,7 +50,7 @@ def try_half(
     images = select_images(options.calib_data, TRIED, seed=options.calib_seed)
 
     def frames() -> Iterator[U8]:
-        for number, frame in enumerate(images.frames(spec.height, spec.width, spec.pad), start=1):
+        for number, frame in enumerate(images.frames(spec.height, spec.width, spec.fit), start=1):
             yield frame
             show("try FP16", number, len(images))
 

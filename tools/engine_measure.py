@@ -75,7 +75,7 @@ def frames_for(engine: Engine, data: Sequence[Path]) -> list[U8]:
     from rtseg.calibration.calibration_set import select_images
 
     chosen = select_images(list(data), KEPT)
-    return [frame[np.newaxis] for frame in chosen.frames(spec.height, spec.width, spec.pad)]
+    return [frame[np.newaxis] for frame in chosen.frames(spec.height, spec.width, spec.fit)]
 
 
 def measure(

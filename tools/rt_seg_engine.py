@@ -137,7 +137,10 @@ def _info(options: argparse.Namespace) -> None:
 def _fit(spec: EngineSpec) -> str:
     if spec.pad is None:
         return "scaled to fill it"
-    return f"in their shape, gray ({spec.pad}) around them"
+    least, most = spec.stretch
+    if (least, most) == (1, 1):
+        return f"in their shape, gray ({spec.pad}) around them"
+    return f"scaled to fill it, but {least:g} to {most:g} times as wide, gray ({spec.pad}) around"
 
 
 def _normalisation(spec: EngineSpec) -> str:

@@ -120,6 +120,23 @@ def test_what_only_the_cpu_can_do_goes_there(
     assert all(alike(item, renderer) for item in items)
 
 
+def test_frames_with_gray_around_them_are_painted_on_the_cpu(
+    host_engine: TensorRtEngine,  # noqa: F811
+    painted: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = replace(host_engine.spec, pad=114)
+    monkeypatch.setattr(TensorRtEngine, "spec", property(lambda engine: spec))
+    place = spec.fit.place(91, 51, spec.width, spec.height)
+    assert (place.height, place.width) != (spec.height, spec.width)
+    renderer = Renderer(spec.classes)
+    items = run(host_engine, StreetSource(5, "nv12"), renderer)
+    assert painted == [0]
+    for item in items:
+        assert item.labels.shape == (place.height, place.width)
+        assert alike(item, renderer)
+
+
 def test_the_view_may_change_at_any_time(
     host_engine: TensorRtEngine,  # noqa: F811
     painted: list[int],

@@ -12,20 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtseg.engines.errors import EngineError
-from rtseg.engines.fit import fit, of_frame
+from rtseg.engines.fit import FILL, Fit, Region
 from rtseg.engines.preprocess import array_to_engine_input, to_engine_input
 from rtseg.engines.registry import open_engine
 from rtseg.engines.spec import EngineSpec
 from tests.engines.networks import TinyNet
 
 sides = st.integers(1, 4000)
+KEPT = Fit(114)
 
 
 @given(width=sides, height=sides, columns=st.integers(1, 600), rows=st.integers(1, 600))
 def test_a_frame_lies_in_the_middle_as_large_as_can_be(
     width: int, height: int, columns: int, rows: int
 ) -> None:
-    place = fit(width, height, columns, rows)
+    place = KEPT.place(width, height, columns, rows)
     assert place.height == rows or place.width == columns
     assert 1 <= place.height <= rows
     assert 1 <= place.width <= columns
@@ -40,34 +41,75 @@ def test_a_frame_lies_in_the_middle_as_large_as_can_be(
 
 def test_what_is_around_a_frame_is_gray() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 100, 3), np.uint8)
-    pixels = array_to_engine_input(image, 32, 48, pad=114)
+    pixels = array_to_engine_input(image, 32, 48, fit=KEPT)
     np.testing.assert_array_equal(pixels[4:28], array_to_engine_input(image, 24, 48))
     assert (pixels[:4] == 114).all()
     assert (pixels[28:] == 114).all()
     given = np.zeros((32, 48, 3), np.uint8)
-    assert array_to_engine_input(image, 32, 48, pad=114, out=given) is given
+    assert array_to_engine_input(image, 32, 48, fit=KEPT, out=given) is given
     np.testing.assert_array_equal(given, pixels)
 
 
 def test_a_frame_of_the_shape_has_nothing_around_it() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     np.testing.assert_array_equal(
-        array_to_engine_input(image, 32, 48, pad=0), array_to_engine_input(image, 32, 48)
+        array_to_engine_input(image, 32, 48, fit=Fit(0)), array_to_engine_input(image, 32, 48)
     )
 
 
 @given(width=st.integers(1, 200), height=st.integers(1, 200))
 def test_class_ids_are_those_of_the_frame(width: int, height: int) -> None:
     frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 255, np.uint8), format="rgb24")
-    pixels = to_engine_input(frame, 32, 48, pad=7)
-    there = of_frame(pixels[..., 0].copy(), width, height, 7)
+    pixels = to_engine_input(frame, 32, 48, fit=Fit(7))
+    there = Fit(7).of_frame(pixels[..., 0].copy(), width, height)
     assert (there == 255).all()
     assert (pixels == 255).sum() == 3 * there.size
 
 
 def test_labels_without_padding_are_not_touched() -> None:
     labels = np.zeros((32, 48), np.uint8)
-    assert of_frame(labels, 100, 50, None) is labels
+    assert FILL.of_frame(labels, 100, 50) is labels
+    assert KEPT.of_frame(labels, 96, 64) is labels
+
+
+@given(width=sides, height=sides, least=st.floats(0, 1), most=st.floats(1, 3))
+def test_a_frame_is_stretched_as_far_as_it_may_be(
+    width: int, height: int, least: float, most: float
+) -> None:
+    place = Fit(114, (least, most)).place(width, height, 672, 448)
+    assert place.height == 448 or place.width == 672
+    fills = (672 / 448) / (width / height)
+    if least <= fills <= most:
+        assert place == Region(0, 0, 448, 672)
+    elif fills > most:  # narrow: something is left and right, but for a pixel's rounding
+        assert place.height == 448
+        assert place.width == pytest.approx(max(1, 448 * most * width / height), abs=0.51)
+    else:
+        assert place.width == 672
+        assert place.height == pytest.approx(max(1, 672 * height / width / least), abs=0.51)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "place"),
+    [
+        (1280, 720, Region(0, 0, 448, 672)),
+        (3840, 1080, Region(0, 0, 448, 672)),
+        (640, 480, Region(0, 0, 448, 672)),
+        (720, 1280, Region(0, 191, 448, 290)),
+        (1000, 1000, Region(0, 78, 448, 515)),
+    ],
+)
+def test_the_shipped_network_widens_nothing_by_much(width: int, height: int, place: Region) -> None:
+    with open_engine() as engine:
+        spec = engine.spec
+    assert (spec.width, spec.height) == (672, 448)
+    assert spec.fit.place(width, height, 672, 448) == place
+
+
+@pytest.mark.parametrize("stretch", [(1.1, 1.0), (-1, 1), (0, 0), (float("nan"), 1)])
+def test_stretch_goes_from_less_to_more(stretch: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="stretch is two numbers"):
+        EngineSpec("n", 32, 32, pad=0, stretch=stretch)
 
 
 @pytest.mark.parametrize("pad", [-1, 256, 1.5])
@@ -85,4 +127,16 @@ def test_gray_in_a_note_is_a_byte_or_false(tmp_path: Path, pad: object) -> None:
 
 
 def test_a_description_keeps_it() -> None:
-    assert EngineSpec.from_json(EngineSpec("n", 32, 32, pad=114).to_json()).pad == 114
+    spec = EngineSpec("n", 32, 32, pad=114, stretch=(0.5, 1.15))
+    assert EngineSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize("given", [1, [1], [1, 2, 3], [2, 1], ["a", 1], [None, 1], [-1, 1], [0, 0]])
+def test_stretch_in_a_note_is_two_numbers(tmp_path: Path, given: object) -> None:
+    path = TinyNet().save(tmp_path / "net.onnx")
+    (tmp_path / "net.onnx.json").write_text(json.dumps({"pad": 0, "stretch": given}))
+    with pytest.raises(EngineError, match="stretch must be"):
+        open_engine(path)
+    (tmp_path / "net.onnx.json").write_text(json.dumps({"pad": 0, "stretch": [0.5, 2]}))
+    with open_engine(path) as engine:
+        assert engine.spec.fit == Fit(0, (0.5, 2.0))
