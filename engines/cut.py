@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,14 +11,25 @@ from rtseg.engines.graph_builder import GraphBuilder
 
 # PyTorch's differs where the result is one row or column: never, in twice as many as there were.
 _HALF_PIXEL = (b"half_pixel", b"pytorch_half_pixel")
+_ALIGNED = b"align_corners"
 
 
-def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int, int] | None:
+class Enlargement(NamedTuple):
+    """What :class:`rtseg.engines.upsample.LabelUpsampler` takes, in its order."""
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+    aligned: bool
+
+
+def cut_upsampling(model: Any, labels: str = LABELS) -> Enlargement | None:
     """Let a graph end in its small scores instead of class ids, where that is simple.
 
     Simple is what :func:`rtseg.engines.graph.append_tail`, our export and PyTorch's write: Resize
-    (linear, half-pixel, to at least twice the rows and columns), ArgMax over the channels, Cast.
-    Whoever runs the graph then does the rest with
+    (linear, half-pixel or with aligned corners, to at least twice the rows and columns), ArgMax
+    over the channels, Cast. Whoever runs the graph then does the rest with
     :class:`rtseg.engines.upsample.LabelUpsampler`.
 
     Args:
@@ -27,8 +38,7 @@ def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int, int
         labels: name of the output.
 
     Returns:
-        Rows and columns of the scores, rows and columns of the labels; None, with nothing
-        changed, where the graph ends in another way.
+        What is left to be done; None, with nothing changed, where the graph ends in another way.
     """
     from onnx import TensorProto, helper, shape_inference
 
@@ -44,7 +54,8 @@ def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int, int
     (_, channels, rows, columns), (height, width) = small, large[2:]
     if height < 2 * rows or width < 2 * columns:
         return None
-    if not _fits_whole(model, resize, small, large):
+    aligned = _coordinates(resize) == _ALIGNED
+    if not aligned and not _fits_whole(model, resize, small, large):
         return None
     if SCORES in {name for node in model.graph.node for name in (*node.input, *node.output)}:
         return None
@@ -57,7 +68,7 @@ def cut_upsampling(model: Any, labels: str = LABELS) -> tuple[int, int, int, int
         helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, [1, channels, rows, columns])
     )
     model.graph.output.extend(kept)
-    return rows, columns, height, width
+    return Enlargement(rows, columns, height, width, aligned)
 
 
 def _fits_whole(model: Any, resize: Any, small: tuple[int, ...], large: tuple[int, ...]) -> bool:
@@ -111,11 +122,20 @@ def _upsampling_before(model: Any, labels: str) -> Any | None:
         and not argmax.get("keepdims", 1)
         and not argmax.get("select_last_index", 0)
         and resize.get("mode") == b"linear"
-        and resize.get("coordinate_transformation_mode", b"half_pixel") in _HALF_PIXEL
+        and _coordinates(chain[2]) in (*_HALF_PIXEL, _ALIGNED)
         and not resize.get("antialias", 0)
         and "axes" not in resize
+        and resize.get("keep_aspect_ratio_policy", b"stretch") == b"stretch"
     )
     return chain[2] if plain else None
+
+
+def _coordinates(resize: Any) -> bytes:
+    from onnx import helper
+
+    attributes = {a.name: helper.get_attribute_value(a) for a in resize.attribute}
+    mode: bytes = attributes.get("coordinate_transformation_mode", b"half_pixel")
+    return mode
 
 
 def _known_shape(graph: Any, tensor: str) -> tuple[int, ...] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rtseg.engines.cut import Enlargement
 from rtseg.engines.graph import LABELS, SCORES
 from rtseg.engines.labels import VOID_ID
 from rtseg.engines.openvino_runtime import load_openvino
@@ -14,6 +15,7 @@ from rtseg.engines.ports import Layout, SegmentationOutput
 
 _KEEPS_IDS = ("Convert", "Reshape", "Squeeze", "Unsqueeze")
 _HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
+_ALIGNED = "align_corners"
 
 
 def scores_behind(
@@ -56,7 +58,7 @@ def before_enlarging(scores: Any) -> Any:
     return scores
 
 
-def cut_upsampling(model: Any) -> tuple[Any, tuple[int, int, int, int] | None]:
+def cut_upsampling(model: Any) -> tuple[Any, Enlargement | None]:
     """Let a network end in its small scores, as :func:`rtseg.engines.cut.cut_upsampling` does.
 
     Args:
@@ -64,8 +66,8 @@ def cut_upsampling(model: Any) -> tuple[Any, tuple[int, int, int, int] | None]:
             :mod:`rtseg.engines.openvino_ir`.
 
     Returns:
-        The network, with ``scores`` as its first output, and rows and columns of the scores and
-        of the labels; the network as it was and None where it ends in another way.
+        The network, with ``scores`` as its first output, and what is left to be done; the network
+        as it was and None where it ends in another way.
     """
     openvino = load_openvino()
     from openvino import opset13 as ops
@@ -89,7 +91,8 @@ def cut_upsampling(model: Any) -> tuple[Any, tuple[int, int, int, int] | None]:
     rest = [result for result in model.get_results() if LABELS not in _names(result)]
     results = [ops.result(scores, name=SCORES), *rest]
     cut = openvino.Model(results, model.get_parameters(), model.get_friendly_name())
-    return cut, (rows, columns, height, width)
+    aligned = resize.get_attributes()["coordinate_transformation_mode"] == _ALIGNED
+    return cut, Enlargement(rows, columns, height, width, aligned)
 
 
 def _names(result: Any) -> set[str]:
@@ -97,12 +100,12 @@ def _names(result: Any) -> set[str]:
 
 
 def _is_linear(resize: Any) -> bool:
-    """Tell whether an Interpolate maps all rows and columns to all, half-pixel and linearly."""
+    """Tell whether an Interpolate maps all rows and columns to all, linearly."""
     attributes = resize.get_attributes()
     before, after = resize.input_value(0), resize.output(0)
     if (
         attributes["mode"] != "linear_onnx"
-        or attributes["coordinate_transformation_mode"] not in _HALF_PIXEL
+        or attributes["coordinate_transformation_mode"] not in (*_HALF_PIXEL, _ALIGNED)
         or attributes["antialias"]
         or any((*attributes["pads_begin"], *attributes["pads_end"]))
         or before.get_partial_shape().is_dynamic
@@ -110,6 +113,8 @@ def _is_linear(resize: Any) -> bool:
         or len(before.get_shape()) != 4
     ):
         return False
+    if attributes["coordinate_transformation_mode"] == _ALIGNED:
+        return True  # whatever the scale
     if attributes["shape_calculation_mode"] == "sizes":
         return True  # the scale is their quotient
     # Opset 4 has sizes before the factors; all axes are meant where none are named.

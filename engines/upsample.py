@@ -32,10 +32,14 @@ class _Axis:
         stretch: the same as a slice, where they lie side by side.
     """
 
-    def __init__(self, points: int, pixels: int) -> None:
-        # In halves of a pixel, so that whole numbers tell the cell.
-        low, rest = np.divmod((2 * np.arange(pixels) + 1) * points - pixels, 2 * pixels)
-        part = rest / (2 * pixels)
+    def __init__(self, points: int, pixels: int, aligned: bool) -> None:
+        if aligned:  # the first and the last of both lie on each other
+            steps = max(1, pixels - 1)
+            low, rest = np.divmod(np.arange(pixels) * (points - 1), steps)
+        else:  # in halves of a pixel, so that whole numbers tell the cell
+            steps = 2 * pixels
+            low, rest = np.divmod((2 * np.arange(pixels) + 1) * points - pixels, steps)
+        part = rest / steps
         cell = np.asarray(low + 1, np.intp)
         count = np.bincount(cell, minlength=points + 1)
         within = np.arange(pixels) - np.searchsorted(cell, cell)
@@ -52,7 +56,7 @@ class _Axis:
 
 
 class LabelUpsampler:
-    """Computes ``argmax(resize(scores, linear, half-pixel))`` for one size.
+    """Computes ``argmax(resize(scores, linear))`` for one size.
 
     It keeps nothing between calls: several threads may share it. Quickest where the labels have
     a whole number of pixels for each grid point.
@@ -62,16 +66,21 @@ class LabelUpsampler:
         columns: columns of the score grid.
         height: rows of the labels, at least ``rows``.
         width: columns of the labels, at least ``columns``.
+        aligned: False for half-pixel coordinates; True where the corners of both lie on each other
+            (``align_corners``).
     """
 
-    def __init__(self, rows: int, columns: int, height: int, width: int) -> None:
+    def __init__(
+        self, rows: int, columns: int, height: int, width: int, aligned: bool = False
+    ) -> None:
         if not (1 <= rows <= height and 1 <= columns <= width):
             raise ValueError(
                 "labels have at least as many rows and columns as the scores. "
                 f"Received: {width}x{height} from {columns}x{rows}"
             )
         self._rows, self._columns = rows, columns
-        self._down, self._across = _Axis(rows, height), _Axis(columns, width)
+        self._down = _Axis(rows, height, aligned)
+        self._across = _Axis(columns, width, aligned)
         #: Where the labels lie in what `labels` fills, if not side by side.
         self._places: NDArray[np.intp] | None = None
         if self._down.stretch is None or self._across.stretch is None:

@@ -285,12 +285,15 @@ def normalise(
     return values.transpose(2, 0, 1).astype(np.float32)
 
 
-def upsample(scores: F32, height: int, width: int) -> F32:
-    """Return C×height×width scores: linear, half-pixel centres, edges repeated."""
+def upsample(scores: F32, height: int, width: int, aligned: bool = False) -> F32:
+    """Return C×height×width scores: linear, half-pixel centres, edges repeated; or aligned."""
 
     def along(values: F32, axis: int, size: int) -> F32:
         have = values.shape[axis]
-        at = np.clip((np.arange(size) + 0.5) * have / size - 0.5, 0, have - 1)
+        if aligned:
+            at = np.arange(size) * (have - 1) / max(1, size - 1)
+        else:
+            at = np.clip((np.arange(size) + 0.5) * have / size - 0.5, 0, have - 1)
         low = np.floor(at).astype(int)
         high = np.minimum(low + 1, have - 1)
         weight = (at - low).reshape([-1 if n == axis else 1 for n in range(3)])

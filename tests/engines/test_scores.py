@@ -31,7 +31,7 @@ def run(model: Any, frames: Any, *names: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("end", ["nchw", "nhw", "n1hw", "nhw1"])
-@pytest.mark.parametrize("enlarged", ["", "half_pixel", "pytorch_half_pixel"])
+@pytest.mark.parametrize("enlarged", ["", "half_pixel", "pytorch_half_pixel", "align_corners"])
 def test_cut_and_enlarged_it_gives_the_labels_of_numpy(
     tmp_path: Path, end: str, enlarged: str
 ) -> None:
@@ -39,7 +39,9 @@ def test_cut_and_enlarged_it_gives_the_labels_of_numpy(
     adapted = adapt_onnx(net.save(tmp_path / "net.onnx"))
     assert adapted.guarded
     assert len(adapted.spec.classes) == net.classes
-    assert cut_upsampling(adapted.model) == (8, 12, 24, 36)
+    aligned = enlarged == "align_corners"
+    grid = cut_upsampling(adapted.model)
+    assert grid == (8, 12, 24, 36, aligned)
     onnx.checker.check_model(adapted.model, full_check=True)
     frames = random_frames(net)
     scores, mean = run(adapted.model, frames, "scores", "logit_mean")
@@ -47,13 +49,13 @@ def test_cut_and_enlarged_it_gives_the_labels_of_numpy(
     assert np.allclose(scores[0], logits, atol=1e-4)
     assert mean == pytest.approx(float(logits.mean()), abs=1e-4)
     labels = np.empty((24, 36), np.uint8)
-    LabelUpsampler(8, 12, 24, 36).labels(scores[0], labels)
-    assert_labels_of(labels, upsample(logits, 24, 36), 1e-3)
+    LabelUpsampler(*grid).labels(scores[0], labels)
+    assert_labels_of(labels, upsample(logits, 24, 36, aligned), 1e-3)
 
 
 @pytest.mark.parametrize("end", ["nchw", "nhw"])
-def test_corners_that_are_aligned_stay_with_the_network(tmp_path: Path, end: str) -> None:
-    net = TinyNet(end=end, enlarged="align_corners")
+def test_another_enlargement_stays_with_the_network(tmp_path: Path, end: str) -> None:
+    net = TinyNet(end=end, enlarged="asymmetric")
     path = net.save(tmp_path / "net.onnx")
     adapted = adapt_onnx(path)
     assert cut_upsampling(adapted.model) is None

@@ -27,6 +27,7 @@ from tests.engines.networks import TinyNet, assert_labels_of, normalise, random_
     factor=st.sampled_from([0, 1, 2, 3, 4, 7, 8, 16]),
     smooth=st.booleans(),
     ties=st.booleans(),
+    aligned=st.booleans(),
     seed=st.integers(0, 10**6),
 )
 def test_labels_are_the_argmax_of_the_upsampled_scores(
@@ -37,6 +38,7 @@ def test_labels_are_the_argmax_of_the_upsampled_scores(
     factor: int,
     smooth: bool,
     ties: bool,
+    aligned: bool,
     seed: int,
 ) -> None:
     random = np.random.default_rng(seed)
@@ -49,8 +51,8 @@ def test_labels_are_the_argmax_of_the_upsampled_scores(
     if factor:  # whole, which goes another way
         height, width = rows * factor, columns * factor
     labels = np.empty((height, width), np.uint8)
-    LabelUpsampler(rows, columns, height, width).labels(scores, labels)
-    assert_labels_of(labels, upsample(scores, height, width), 1e-4)
+    LabelUpsampler(rows, columns, height, width, aligned).labels(scores, labels)
+    assert_labels_of(labels, upsample(scores, height, width, aligned), 1e-4)
 
 
 @pytest.mark.parametrize("size", [(3, 16), (16, 3), (0, 16), (-4, 16)])
@@ -77,7 +79,7 @@ def test_upsampling_by_two_and_more_is_cut(tmp_path: Path, stride: int, cut: boo
         before = adapted.model.SerializeToString()
         grid = cut_upsampling(adapted.model)
         small = -(-48 // stride)
-        assert grid == ((small, small, 48, 48) if cut else None)
+        assert grid == ((small, small, 48, 48, False) if cut else None)
         if not cut:
             assert adapted.model.SerializeToString() == before
 
@@ -102,7 +104,8 @@ def test_the_cut_network_and_the_upsampler_are_the_network(tmp_path: Path, dtype
     ("op_type", "attribute", "value"),
     [
         ("Resize", "mode", "nearest"),
-        ("Resize", "coordinate_transformation_mode", "align_corners"),
+        ("Resize", "coordinate_transformation_mode", "asymmetric"),
+        ("Resize", "keep_aspect_ratio_policy", "not_larger"),
         ("ArgMax", "select_last_index", 1),
     ],
 )
