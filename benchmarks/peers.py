@@ -77,6 +77,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("supervision, defaults", "supervision", "supervision_loop.py", "int8", False),
     Peer("supervision, tuned", "supervision", "supervision_loop.py", "int8", True),
     Peer("Ultralytics yolo26n-sem 512", "ultralytics", "ultralytics_loop.py", "", False),
+    Peer("Ultralytics yolo26n-sem 512 INT8", "ultralytics", "ultralytics_loop.py", "", True),
 )
 
 OURS = {"rt-seg, INT8": ("--precision", "int8"), "rt-seg, FP32": ("--precision", "fp32")}
@@ -166,8 +167,8 @@ def run_ours(options: Sequence[str], clip: Path, scratch: Path) -> dict[str, Any
 
 def theirs(ultralytics: str, folder: Path, clip: Path) -> dict[str, tuple[str, ...]]:
     """Return ``rt-seg``'s options for Ultralytics' network, exported by its makers' tool."""
-    (peer,) = (peer for peer in PEERS if peer.environment == "ultralytics")
-    said_by_peer(peer, folder, {"model": ultralytics})
+    peer = next(peer for peer in PEERS if peer.environment == "ultralytics")
+    said_by_peer(peer, folder, {"model": ultralytics, "clip": str(clip)})
     stem = f"{Path(ultralytics).stem}-{SIZE}"
     (network,) = (folder / f"{stem}_openvino_model").glob("*.xml")
     quantised = folder / f"{stem}-int8.onnx"
