@@ -23,6 +23,7 @@ _OTHER_FORMATS = {
     ".tflite": "a LiteRT model",
     ".engine": "a TensorRT plan",
     ".plan": "a TensorRT plan",
+    ".xml": "an OpenVINO IR",
     ".bin": "the weights of an OpenVINO IR (name its .xml)",
 }
 

@@ -37,6 +37,9 @@ def refused(path: Path) -> EngineError:
 def test_files_that_are_none(tmp_path: Path) -> None:
     assert refused(tmp_path / "absent.onnx").reason == "NOT_FOUND"
     assert refused(tmp_path).reason == "NOT_FOUND"
+    (tmp_path / "model" / "net.xml").parent.mkdir()
+    (tmp_path / "model" / "net.xml").touch()
+    assert "in it: net.xml" in str(refused(tmp_path / "model"))
     assert refused(tmp_path / "absent.onnx" / "below").reason == "NOT_FOUND"
     (tmp_path / "empty.onnx").touch()
     assert refused(tmp_path / "empty.onnx").reason == "ENGINE_DAMAGED"
@@ -55,6 +58,7 @@ def test_no_permission(tmp_path: Path) -> None:
         ("text.onnx", b"this is no network\n" * 50, "ENGINE_DAMAGED"),
         ("zeros.onnx", bytes(5000), "ENGINE_DAMAGED"),
         ("net.pt", b"PK\x03\x04" + bytes(200), "ENGINE_UNSUPPORTED"),
+        ("net.xml", b"<net/>" * 50, "ENGINE_UNSUPPORTED"),
         ("net.engine", b"ftrt" + bytes(200), "ENGINE_UNSUPPORTED"),
     ],
 )
