@@ -20,6 +20,7 @@ from rtseg.engines.quality import (
     size_of_quality,
 )
 from rtseg.engines.shipped import choose_model, shipped_models
+from rtseg.engines.variables import make_variables
 
 if TYPE_CHECKING:
     from rtseg.engines.tensorrt import Runtime
@@ -205,6 +206,7 @@ def open_engine(
         >>> with open_engine() as engine:                              # doctest: +SKIP
         ...     labels = engine.infer(np.zeros((1, 448, 672, 3), np.uint8))
     """
+    make_variables()
     backend = _backend_of(path, backend)
     candidates = _candidates(backend, device)
     _check_quality(quality, path, size)

@@ -84,12 +84,14 @@ def _run(options: argparse.Namespace) -> int:
     _take_positionals(options)
     if options.source is None:
         raise UsageError("nothing to segment: name a source, such as rt-seg --source camera0")
+    from rtseg.engines.variables import make_variables
     from rtseg.realtime.early import EarlyEngine
     from rtseg.realtime.log import set_up_logging
     from rtseg.realtime.sources.several import named_sources
 
     set_up_logging(options.log_format, quiet=options.quiet, verbose=options.verbose)
     sources = named_sources(options.source)
+    make_variables()
     with EarlyEngine(options, sources[0].spec if len(sources) == 1 else None) as early:
         # The loop's own imports take as long as the engine's.
         from rtseg.realtime.session import run_session
