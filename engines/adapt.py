@@ -267,6 +267,8 @@ def warn_of_assumptions(
         assumed.append("red first")
     if note.classes is None:
         named = "the 19 of Cityscapes" if classes is CITYSCAPES else f"{len(classes)} without names"
+        if output.kind == "labels":
+            named += ", ids beyond them void"
         assumed.append(f"classes: {named}")
     if output.channels == 1 and note.threshold is None:
         assumed.append(f"the second class where the score is above {threshold:g}")
@@ -296,7 +298,8 @@ def choose_classes(
         EngineError: the note's classes do not fit the network's channels.
     """
     if output.kind == "labels":
-        return None, note.classes or CITYSCAPES
+        yes_or_no = output.dtype == "bool"
+        return None, note.classes or (default_classes(2) if yes_or_no else CITYSCAPES)
     if output.channels == 1:
         classes = note.classes or default_classes(2)
         if len(classes) != 2:

@@ -20,8 +20,9 @@ Layout = Literal["nchw", "nhwc"]
 OutputKind = Literal["logits", "labels"]
 
 _FLOATS = ("float32", "float16", "float64", "bfloat16")
+_FEWEST_QUERIES = 8
 _COARSEST = 32  # stride of the coarsest grid in which a single channel is a segmentation
-_INTEGERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+_INTEGERS = ("bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,13 @@ def choose_output(
             f"Outputs: {list_ports(ports)}",
             reason="ENGINE_UNSUPPORTED",
         )
+    if name is None and (queries := _query_masks(ports)) is not None:
+        raise EngineError(
+            f"{queries.name} has a mask for each query, to be put together with the queries' "
+            f"classes: only networks that give pixels their classes are taken. "
+            f"Outputs: {list_ports(ports)}",
+            reason="ENGINE_UNSUPPORTED",
+        )
     found = [output for port in chosen if (output := _segmentation(port, image)) is not None]
     if not found:
         raise EngineError(
@@ -199,6 +207,21 @@ def choose_output(
             output.kind == "logits",
         ),
     )
+
+
+def _query_masks(ports: Sequence[Port]) -> Port | None:
+    """Return the masks of a network that classifies masks, N×Q×h×w beside N×Q×C (MaskFormer)."""
+    queries = {
+        port.shape[1]
+        for port in ports
+        if port.shape is not None and len(port.shape) == 3 and port.dtype in _FLOATS
+    }
+    for port in ports:
+        if port.shape is not None and len(port.shape) == 4 and port.dtype in _FLOATS:
+            count = port.shape[1]
+            if count is not None and count >= _FEWEST_QUERIES and count in queries:
+                return port
+    return None
 
 
 def _is_box_list(port: Port) -> bool:

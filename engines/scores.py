@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from rtseg.engines import onnxfile
+from rtseg.engines.inner_shapes import settle_shapes
 from rtseg.engines.labels import VOID_ID
 from rtseg.engines.ports import Layout, SegmentationOutput
 
@@ -18,33 +19,31 @@ _FLOATS = ("float32", "float16")
 
 
 def scores_behind(model: Any, output: SegmentationOutput) -> SegmentationOutput | None:
-    """Return the output that an argmax makes class ids of.
+    """Return the output that an argmax (or a TopK of one) makes class ids of.
 
     Args:
-        model: the ``onnx.ModelProto``, its shapes inferred.
+        model: the ``onnx.ModelProto``, its shapes inferred; those of the scores, and of what they
+            are an enlargement of, are added where ONNX could not tell them.
         output: class ids.
 
     Returns:
         The scores, of the same grid; None where the ids come from anything but the first maximum
         of at least two channels.
     """
-    from onnx import helper
-
     if output.kind != "labels":
         return None
     maker = {name: node for node in model.graph.node for name in node.output}
-    node = maker.get(output.name)
-    while node is not None and node.op_type in _KEEPS_IDS:
-        node = maker.get(node.input[0])
-    if node is None or node.op_type != "ArgMax":
+    ids = output.name
+    while (node := maker.get(ids)) is not None and node.op_type in _KEEPS_IDS:
+        ids = str(node.input[0])
+    layout = None if node is None else _layout_of_maximum(node, ids)
+    if node is None or layout is None:
         return None
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    layouts: dict[int, Layout] = {1: "nchw", 3: "nhwc"}
-    layout = layouts.get(attributes.get("axis", 0) % 4)
-    if layout is None or attributes.get("select_last_index", 0):
-        return None
+    scores = str(node.input[0])
+    enlarging = maker.get(scores)
+    settle_shapes(model, scores, *([] if enlarging is None else enlarging.input[:1]))
     known = (*model.graph.value_info, *model.graph.input)
-    for port in onnxfile.ports_of(value for value in known if value.name == node.input[0]):
+    for port in onnxfile.ports_of(value for value in known if value.name == scores):
         if port.dtype not in _FLOATS or port.shape is None or len(port.shape) != 4:
             return None
         channels = port.shape[1 if layout == "nchw" else 3]
@@ -58,4 +57,17 @@ def scores_behind(model: Any, output: SegmentationOutput) -> SegmentationOutput 
                 layout=layout,
                 channels=channels or 0,
             )
+    return None
+
+
+def _layout_of_maximum(node: Any, ids: str) -> Layout | None:
+    """Return where the channels are that a node takes the first maximum of; None for others."""
+    from onnx import helper
+
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    layouts: dict[int, Layout] = {1: "nchw", 3: "nhwc"}
+    if node.op_type == "ArgMax" and not attributes.get("select_last_index", 0):
+        return layouts.get(attributes.get("axis", 0) % 4)
+    if node.op_type == "TopK" and attributes.get("largest", 1) and ids == node.output[1]:
+        return layouts.get(attributes.get("axis", -1) % 4)
     return None

@@ -23,6 +23,7 @@ _ELEMENTS = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
     "uint8": TensorProto.UINT8,
+    "bool": TensorProto.BOOL,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
 }
@@ -147,10 +148,11 @@ class TinyNet:
         node("Conv", [tensor, second, offset], small, kernel_shape=[1, 1])
         if self.enlarged:  # as PyTorch writes it: by a factor, in a node of its own
             factors = np.array([1, 1, self.stride, self.stride], np.float32)
+            region = "" if self.opset >= 13 else constant("region", np.zeros(0, np.float32))
             node("Constant", [], "factors", value=numpy_helper.from_array(factors))
             node(
                 "Resize",
-                [small, "", "factors"],
+                [small, region, "factors"],
                 scores,
                 mode="linear",
                 coordinate_transformation_mode=self.enlarged,

@@ -122,6 +122,24 @@ def test_no_segmentation_is_an_error_that_lists_the_outputs(ports: list[Port]) -
     assert all(str(port) in str(caught.value) for port in ports)
 
 
+def test_masks_of_queries_are_no_classes() -> None:
+    ports = [Port("classes", F, (1, 100, 20)), Port("masks", F, (1, 100, 128, 256))]
+    with pytest.raises(EngineError, match="masks has a mask for each query") as caught:
+        choose_output(ports, IMAGE)
+    assert caught.value.reason == "ENGINE_UNSUPPORTED"
+    assert choose_output(ports, IMAGE, "masks").channels == 100  # whoever names it knows
+
+
+def test_a_hidden_state_beside_scores_is_no_query() -> None:
+    ports = [Port("hidden", F, (1, 64, 32)), Port("scores", F, (1, 19, 128, 256))]
+    assert choose_output(ports, IMAGE).name == "scores"
+
+
+def test_yes_and_no_are_ids() -> None:
+    found = choose_output([Port("mask", "bool", (1, 1, 512, 1024))], IMAGE)
+    assert (found.kind, found.dtype) == ("labels", "bool")
+
+
 def test_the_user_may_name_input_and_output() -> None:
     ports = [Port("a", F, (1, 19, 64, 128)), Port("b", F, (1, 19, 128, 256))]
     assert choose_output(ports, IMAGE, "a").name == "a"

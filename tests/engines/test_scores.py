@@ -81,6 +81,76 @@ def test_a_factor_that_leaves_a_part_out_stays_with_the_network(
     assert cut_upsampling(adapted.model) is None
 
 
+def test_shapes_that_onnx_cannot_infer_do_not_hide_the_scores(tmp_path: Path) -> None:
+    net = TinyNet(end="nhw", enlarged="half_pixel", opset=11, classes=21, height=24, width=36)
+    model = net.proto()
+    (resize,) = nodes_of(model, "Resize")
+    # as PyTorch's older exporter writes it: empty constants before sizes that nodes compute
+    for name, value in {
+        "none": np.zeros(0, np.float32),
+        "head": np.array([1, 21], np.int64),
+        "rest": np.array([12, 18], np.int64),
+        "twice": np.array([2, 2], np.int64),
+    }.items():
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    place = list(model.graph.node).index(resize)
+    for node in (
+        helper.make_node("Concat", ["head", "larger"], ["sizes"], axis=0),
+        helper.make_node("Mul", ["rest", "twice"], ["larger"]),
+    ):
+        model.graph.node.insert(place, node)
+    del resize.input[1:]
+    resize.input.extend(["none", "none", "sizes"])
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    adapted = adapt_onnx(tmp_path / "net.onnx")
+    assert adapted.guarded
+    assert len(adapted.spec.classes) == 21
+    assert cut_upsampling(adapted.model) == (12, 18, 24, 36, False)
+
+
+def test_a_topk_of_one_is_an_argmax(tmp_path: Path) -> None:
+    net = TinyNet(end="n1hw", classes=21, enlarged="half_pixel")
+    model = net.proto()
+    (argmax,) = nodes_of(model, "ArgMax")
+    one = numpy_helper.from_array(np.array([1], np.int64), "one")
+    model.graph.initializer.append(one)
+    topk = helper.make_node("TopK", [argmax.input[0], "one"], ["best", argmax.output[0]], axis=1)
+    argmax.CopyFrom(topk)
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    adapted = adapt_onnx(tmp_path / "net.onnx")
+    assert adapted.guarded
+    assert len(adapted.spec.classes) == 21
+    frames = random_frames(net)
+    (labels,) = run(adapted.model, frames, "labels")
+    scores = upsample(net.logits(normalise(frames[0])), net.height, net.width)
+    assert_labels_of(labels[0], scores, 1e-3)
+
+
+def test_the_least_is_no_argmax(tmp_path: Path) -> None:
+    net = TinyNet(end="n1hw", height=32, width=32, stride=1)
+    model = net.proto()
+    (argmax,) = nodes_of(model, "ArgMax")
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "one"))
+    topk = helper.make_node(
+        "TopK", [argmax.input[0], "one"], ["best", argmax.output[0]], axis=1, largest=0
+    )
+    argmax.CopyFrom(topk)
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    adapted = adapt_onnx(tmp_path / "net.onnx")
+    assert not adapted.guarded
+    (labels,) = run(adapted.model, random_frames(net), "labels")
+    assert (labels[0] == net.logits(normalise(random_frames(net)[0])).argmin(0)).mean() > 0.999
+
+
+def test_a_mask_of_yes_and_no_has_two_classes(tmp_path: Path) -> None:
+    net = TinyNet(end="nhw", classes=2, id_dtype="bool", lookup=True)
+    adapted = adapt_onnx(net.save(tmp_path / "net.onnx"))
+    assert len(adapted.spec.classes) == 2
+    frames = random_frames(net)
+    (labels,) = run(adapted.model, frames, "labels")
+    assert set(np.unique(labels)) == {0, 1}
+
+
 @pytest.mark.parametrize("change", ["last", "rows", "added"])
 def test_ids_of_another_kind_stay_as_they_are(tmp_path: Path, change: str) -> None:
     net = TinyNet(end="nhw", height=32, width=32, stride=1)
