@@ -35,3 +35,18 @@ def writable_cache(cache_dir: Path | None, part: str) -> Path | None:
         _log.info("compiled networks are not kept: %s", error)
         return None
     return folder
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache, all or nothing.
+
+    Raises:
+        OSError: it cannot be written; whoever calls does without.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except BaseException:  # Ctrl-C, too
+        partial.unlink(missing_ok=True)
+        raise

@@ -8,7 +8,6 @@ of that: from 1.6 times slower to 2 times faster were seen. So there it is tried
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rtseg.engines.cache import keep
 from rtseg.engines.errors import EngineError
 from rtseg.engines.openvino_network import ReadNetwork
 from rtseg.engines.processor import multiplies_bf16_matrices
@@ -111,13 +111,10 @@ def remember(file: Path | None, chosen: str) -> None:
     """Keep the outcome of a trial, so that the next start needs none; failing is no harm."""
     if file is None:
         return
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        partial.write_text(chosen, encoding="utf-8")
-        partial.replace(file)
+        keep(file, chosen.encode())
     except OSError as error:
         _log.info("the choice of a precision is not kept: %s", error)
-        partial.unlink(missing_ok=True)
 
 
 def _run_s(request: Any, frame: np.ndarray[Any, Any]) -> float:

@@ -185,13 +185,6 @@ def choose_output(
             f"Outputs: {list_ports(ports)}",
             reason="ENGINE_UNSUPPORTED",
         )
-    if name is None and (queries := _query_masks(ports)) is not None:
-        raise EngineError(
-            f"{queries.name} has a mask for each query, to be put together with the queries' "
-            f"classes: only networks that give pixels their classes are taken. "
-            f"Outputs: {list_ports(ports)}",
-            reason="ENGINE_UNSUPPORTED",
-        )
     found = [output for port in chosen if (output := _segmentation(port, image)) is not None]
     if not found:
         raise EngineError(
@@ -199,7 +192,7 @@ def choose_output(
             f"{VOID_ID} channels, or whole-number class ids Nxhxw). Outputs: {list_ports(chosen)}",
             reason="ENGINE_UNSUPPORTED",
         )
-    return max(
+    best = max(
         found,
         key=lambda output: (
             output.channels != 1,
@@ -207,21 +200,25 @@ def choose_output(
             output.kind == "logits",
         ),
     )
+    if name is None and _are_query_masks(best, ports):
+        raise EngineError(
+            f"{best.name} has a mask for each query, to be put together with the queries' "
+            "classes: only networks that give pixels their classes are taken. "
+            f"Outputs: {list_ports(ports)}",
+            reason="ENGINE_UNSUPPORTED",
+        )
+    return best
 
 
-def _query_masks(ports: Sequence[Port]) -> Port | None:
-    """Return the masks of a network that classifies masks, N×Q×h×w beside N×Q×C (MaskFormer)."""
-    queries = {
-        port.shape[1]
+def _are_query_masks(output: SegmentationOutput, ports: Sequence[Port]) -> bool:
+    """Tell whether scores are N×Q×h×w masks of queries beside their N×Q×C classes (MaskFormer)."""
+    return output.channels >= _FEWEST_QUERIES and any(
+        port.dtype in _FLOATS
+        and port.shape is not None
+        and len(port.shape) == 3
+        and port.shape[1] == output.channels
         for port in ports
-        if port.shape is not None and len(port.shape) == 3 and port.dtype in _FLOATS
-    }
-    for port in ports:
-        if port.shape is not None and len(port.shape) == 4 and port.dtype in _FLOATS:
-            count = port.shape[1]
-            if count is not None and count >= _FEWEST_QUERIES and count in queries:
-                return port
-    return None
+    )
 
 
 def _is_box_list(port: Port) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from rtseg.engines.errors import EngineError
@@ -80,11 +81,11 @@ class EngineSpec:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}. Received: {getattr(self, name)!r}"
                 )
-        Fit(self.pad, self.stretch)
+        _ = self.fit  # its own checks
         if any(value == 0 for value in self.std) or self.scale == 0:
             raise ValueError(f"std and scale must not be 0. Received: {self.std}, {self.scale}")
 
-    @property
+    @cached_property
     def fit(self) -> Fit:
         """How frames are brought to the input's size."""
         return Fit(self.pad, self.stretch)

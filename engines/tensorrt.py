@@ -8,7 +8,6 @@ the ONNX file, there are no precision flags and no calibrators (both are gone fr
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from rtseg.engines.cache import keep
 from rtseg.engines.errors import EngineError
 from rtseg.engines.targets import configure_target
 from rtseg.engines.tensorrt_checks import check_buildable
@@ -331,12 +331,9 @@ class _Build:
         cache = config.get_timing_cache()
         if cache is None:
             return
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            partial.write_bytes(bytes(cache.serialize()))
-            partial.replace(path)
+            keep(path, bytes(cache.serialize()))
         except OSError as error:
-            partial.unlink(missing_ok=True)
             _log.warning("the timing cache is not kept: %s", error)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
-from rtseg.engines.cache import writable_cache
+from rtseg.engines.cache import keep, writable_cache
 from rtseg.engines.errors import EngineError
 from rtseg.engines.planfile import PlanHeader
 from rtseg.engines.tensorrt import Runtime, load_runtime
@@ -211,13 +210,9 @@ def _read(path: Path | None) -> bytes:
 
 def _keep(path: Path, cache: Any) -> None:
     """Write what was compiled; a cache is never needed, so that it may fail."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         kept = cache.serialize()
-        if kept is None:
-            return
-        partial.write_bytes(bytes(kept))
-        partial.replace(path)
+        if kept is not None:
+            keep(path, bytes(kept))
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
         _log.info("what TensorRT-RTX compiled is not kept: %s", error)

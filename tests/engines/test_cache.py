@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rtseg.engines.cache import default_cache_dir, writable_cache
+from rtseg.engines.cache import default_cache_dir, keep, writable_cache
 
 
 def test_the_users_cache_folder_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -29,3 +29,13 @@ def test_no_place_to_write_means_no_cache(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         (tmp_path / "locked").mkdir(mode=0o500)
         assert writable_cache(tmp_path / "locked", "runtime") is None
+
+
+def test_what_cannot_be_kept_leaves_nothing_behind(tmp_path: Path) -> None:
+    keep(tmp_path / "kept", b"one")
+    keep(tmp_path / "kept", b"two")
+    assert (tmp_path / "kept").read_bytes() == b"two"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        keep(tmp_path / "folder", b"three")
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "folder"}

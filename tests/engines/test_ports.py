@@ -130,8 +130,9 @@ def test_masks_of_queries_are_no_classes() -> None:
     assert choose_output(ports, IMAGE, "masks").channels == 100  # whoever names it knows
 
 
-def test_a_hidden_state_beside_scores_is_no_query() -> None:
-    ports = [Port("hidden", F, (1, 64, 32)), Port("scores", F, (1, 19, 128, 256))]
+@pytest.mark.parametrize("features", [[], [Port("features", F, (1, 64, 16, 32))]])
+def test_a_hidden_state_beside_scores_is_no_query(features: list[Port]) -> None:
+    ports = [Port("hidden", F, (1, 64, 32)), Port("scores", F, (1, 19, 128, 256)), *features]
     assert choose_output(ports, IMAGE).name == "scores"
 
 
