@@ -33,7 +33,7 @@ from rtseg.engines.one_channel import choose_threshold, onnx_operations
 from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
 from rtseg.engines.reshape import resize_network
-from rtseg.engines.scores import scores_behind
+from rtseg.engines.scores import ids_in_floats, scores_behind
 from rtseg.engines.sidecar import Sidecar, default_classes, read_sidecar, sidecar_path
 from rtseg.engines.spec import METADATA_KEY, EngineSpec, Precision
 
@@ -167,6 +167,7 @@ def _adapt_foreign(
     refuse_normalisation_of_uint8(image, note, path, known=known)
     model = _fix_size(model, image)
     output = ports.choose_output(_outputs(model, path), image, note.output)
+    output = ids_in_floats(model, output)
     scores = scores_behind(model, output)
     if scores is not None and (note.classes is None or len(note.classes) == scores.channels):
         output = scores

@@ -157,6 +157,8 @@ def _append_logits(
     from onnx import TensorProto
 
     tensor = output.name
+    if output.axes < 4:
+        tensor = build.node("Reshape", [tensor, build.constant(np.array(output.shape, np.int64))])
     axis = 1 if output.layout == "nchw" else 3
     channels = output.channels
     if output.dtype != "float32":

@@ -24,7 +24,7 @@ from rtseg.engines.graph import FRAMES, LABELS, LOGIT_MEAN
 from rtseg.engines.labels import VOID_ID
 from rtseg.engines.one_channel import choose_threshold, openvino_operations
 from rtseg.engines.openvino_runtime import load_openvino
-from rtseg.engines.openvino_tail import before_enlarging, scores_behind
+from rtseg.engines.openvino_tail import before_enlarging, ids_in_floats, scores_behind
 from rtseg.engines.ports import ImageInput, Port, SegmentationOutput
 from rtseg.engines.sidecar import read_sidecar
 from rtseg.engines.spec import METADATA_KEY, EngineSpec, Precision
@@ -68,6 +68,7 @@ def adapt_ir(core: Any, path: Path, size: tuple[int, int] | None = None) -> Adap
         ) from error
     output = ports.choose_output(ports_of(model.outputs), image, note.output)
     end = _end_of(model, output)
+    output = ids_in_floats(end, output)
     scores, described = scores_behind(end, output)
     if described and (note.classes is None or len(note.classes) == described.channels):
         end, output = scores, described
@@ -190,6 +191,8 @@ def _logits(
     threshold: float,
 ) -> tuple[Any, Any]:
     tensor = ops.convert(end, "f32")
+    if output.axes < 4:
+        tensor = ops.reshape(tensor, np.array(output.shape, np.int64), False)
     if output.layout == "nhwc":
         tensor = ops.transpose(tensor, np.array([0, 3, 1, 2], np.int64))
     if use_channels is not None:

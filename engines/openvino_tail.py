@@ -13,9 +13,17 @@ from rtseg.engines.labels import VOID_ID
 from rtseg.engines.openvino_runtime import load_openvino
 from rtseg.engines.ports import Layout, SegmentationOutput
 
+_LAYOUTS: dict[int, dict[int, Layout]] = {4: {1: "nchw", 3: "nhwc"}, 3: {0: "nchw", 2: "nhwc"}}
 _KEEPS_IDS = ("Convert", "Reshape", "Squeeze", "Unsqueeze")
 _HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
 _ALIGNED = "align_corners"
+
+
+def ids_in_floats(end: Any, output: SegmentationOutput) -> SegmentationOutput:
+    """Return an output as class ids where it is a maximum's index in floats, else as it is."""
+    if output.channels == 1 and _maximum_behind(end) is not None:
+        return replace(output, kind="labels", channels=0)
+    return output
 
 
 def scores_behind(
@@ -30,25 +38,38 @@ def scores_behind(
     Returns:
         Nothing where the ids come from anything but the maximum of at least two channels.
     """
-    topk = end
-    while topk.get_node().get_type_name() in _KEEPS_IDS:
-        topk = topk.get_node().input_value(0)
-    node = topk.get_node()
-    layouts: dict[int, Layout] = {1: "nchw", 3: "nhwc"}
-    if output.kind != "labels" or node.get_type_name() != "TopK" or topk.get_index() != 1:
+    node = _maximum_behind(end)
+    if output.kind != "labels" or node is None:
         return None, None
-    attributes = node.get_attributes()
-    layout = layouts.get(attributes["axis"] % 4)
     scores = node.input_value(0)
-    shape = scores.get_partial_shape()
-    if layout is None or attributes["mode"] != "max" or shape.is_dynamic or len(shape) != 4:
+    if scores.get_partial_shape().is_dynamic:
         return None, None
     lengths = list(scores.get_shape())
-    rows, columns = lengths[2:] if layout == "nchw" else lengths[1:3]
-    channels = lengths[1 if layout == "nchw" else 3]
+    axes = len(lengths)
+    layout = _LAYOUTS.get(axes, {}).get(node.get_attributes()["axis"] % max(axes, 1))
+    if layout is None:
+        return None, None
+    channels, rows, columns = lengths[-3:] if layout == "nchw" else (lengths[-1], *lengths[-3:-1])
     if (rows, columns) != (output.height, output.width) or not 2 <= channels <= VOID_ID:
         return None, None
-    return scores, replace(output, kind="logits", layout=layout, channels=channels)
+    return scores, replace(output, kind="logits", layout=layout, channels=channels, axes=axes)
+
+
+def _maximum_behind(ids: Any) -> Any | None:
+    """Return the TopK whose maxima's indices class ids are, or None."""
+    while _keeps_ids(ids.get_node()):
+        ids = ids.get_node().input_value(0)
+    node = ids.get_node()
+    found = node.get_type_name() == "TopK" and ids.get_index() == 1
+    return node if found and node.get_attributes()["mode"] == "max" else None
+
+
+def _keeps_ids(node: Any) -> bool:
+    """Tell whether an operation gives the class ids that it takes; as one of a batch, too."""
+    if node.get_type_name() != "Gather":
+        return node.get_type_name() in _KEEPS_IDS
+    axis = node.input_value(2).get_node()
+    return axis.get_type_name() == "Constant" and not np.any(axis.get_data())
 
 
 def before_enlarging(scores: Any) -> Any:

@@ -80,6 +80,8 @@ class SegmentationOutput:
             of two classes.
         height: rows of the output, in its own pixels.
         width: columns of the output, in its own pixels.
+        axes: how many the output has: four, or fewer where the file leaves out the batch's or a
+            single channel's.
     """
 
     name: str
@@ -89,6 +91,14 @@ class SegmentationOutput:
     channels: int
     height: int
     width: int
+    axes: int = 4
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape of the scores of one picture, with all four axes."""
+        if self.layout == "nchw":
+            return 1, self.channels, self.height, self.width
+        return 1, self.height, self.width, self.channels
 
 
 def list_ports(ports: Sequence[Port]) -> str:
@@ -189,7 +199,7 @@ def choose_output(
     if not found:
         raise EngineError(
             "no output is a segmentation (scores NxCxhxw or NxhxwxC with 1 to "
-            f"{VOID_ID} channels, or whole-number class ids Nxhxw). Outputs: {list_ports(chosen)}",
+            f"{VOID_ID} channels, or class ids Nxhxw). Outputs: {list_ports(chosen)}",
             reason="ENGINE_UNSUPPORTED",
         )
     best = max(
@@ -225,6 +235,8 @@ def _is_box_list(port: Port) -> bool:
     """Tell whether an output is a list of boxes: rows of numbers, thousands of them."""
     if port.shape is None or len(port.shape) != 3 or port.dtype not in _FLOATS:
         return False
+    if port.shape[0] not in (1, None):  # rows of a picture, or its channels
+        return False
     lengths = [length or 0 for length in port.shape[1:]]
     return max(lengths) >= 16 * max(1, min(lengths))
 
@@ -232,15 +244,16 @@ def _is_box_list(port: Port) -> bool:
 def _segmentation(port: Port, image: ImageInput) -> SegmentationOutput | None:
     if port.shape is None:
         return None
-    shape = port.shape
+    shape = _with_all_axes(port.shape)
+    axes = len(port.shape)
     if port.dtype in _INTEGERS:
         if len(shape) == 4 and 1 in (shape[1], shape[3]):
-            shape = (shape[0], *(shape[2:] if shape[1] == 1 else shape[1:3]))
-        if len(shape) != 3 or not _same_grid(shape[1], shape[2], image):
-            return None
-        return SegmentationOutput(
-            port.name, port.dtype, "labels", "nchw", 0, shape[1] or 0, shape[2] or 0
-        )
+            rows, columns = shape[2:] if shape[1] == 1 else shape[1:3]
+            if _same_grid(rows, columns, image):
+                return SegmentationOutput(
+                    port.name, port.dtype, "labels", "nchw", 0, rows or 0, columns or 0, axes
+                )
+        return None
     if port.dtype not in _FLOATS or len(shape) != 4:
         return None
     # The layout whose grid has the picture's shape; a tie goes to the layout of the input.
@@ -258,10 +271,22 @@ def _segmentation(port: Port, image: ImageInput) -> SegmentationOutput | None:
             ):
                 continue  # a single score has no other sign of what it is than its grid
             found = SegmentationOutput(
-                port.name, port.dtype, "logits", layout, channels, rows, columns
+                port.name, port.dtype, "logits", layout, channels, rows, columns, axes
             )
             fitting.append((abs(columns * image.height - rows * image.width), found))
     return min(fitting, key=lambda fit: fit[0])[1] if fitting else None
+
+
+def _with_all_axes(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Return a shape with the axes that it leaves out, where it can be one of a segmentation.
+
+    N×H×W has no axis for its single channel, C×H×W and H×W×C none for the batch, H×W neither.
+    """
+    if len(shape) == 2:
+        return 1, 1, *shape
+    if len(shape) == 3:
+        return (1, 1, *shape[1:]) if shape[0] in (1, None) else (1, *shape)
+    return shape
 
 
 def _same_grid(rows: int | None, columns: int | None, image: ImageInput) -> bool:
