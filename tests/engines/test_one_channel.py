@@ -135,6 +135,7 @@ def test_a_single_score_is_taken_only_where_there_is_nothing_else() -> None:
     [
         (["Sigmoid", "Conv"], 0.5),
         (["Transpose", "Resize", "Sigmoid"], 0.5),
+        (["Gather", "Slice", "Sigmoid"], 0.5),  # of one picture
         (["DequantizeLinear", "QuantizeLinear", "Sigmoid"], 0.5),
         (["Conv", "Sigmoid"], None),
         (["Add", "Sigmoid"], None),

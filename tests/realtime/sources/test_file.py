@@ -1,8 +1,7 @@
-"""Video files: parts, laps, orientation, timestamps, sound, and files that are broken."""
+"""Video files: parts, laps, orientation, timestamps and sound."""
 
 from __future__ import annotations
 
-import errno
 import gc
 import itertools
 import logging
@@ -17,60 +16,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rtseg.realtime.errors import RealtimeError, SourceError, UsageError
-from rtseg.realtime.frame import Frame, now_ns
-from rtseg.realtime.sources.file import FileSource
+from rtseg.realtime.errors import SourceError, UsageError
+from rtseg.realtime.frame import now_ns
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
 from tests.data import shared_data
 from tests.media import (
     SAMPLE_RATE,
-    frame_number,
     make_images,
-    make_sound,
     make_video,
     picture,
     sine,
     white_corner,
 )
-from tests.realtime.sources.rights import unprivileged
-
-
-def read(path: Path, **options: Any) -> list[Frame]:
-    with open_source(str(path), SourceOptions(**options)) as source:
-        return list(source.frames())
-
-
-def numbers(frames: list[Frame]) -> list[int]:
-    return [frame_number(frame.video) for frame in frames]
+from tests.realtime.sources.clips import PARTS, numbers, read
 
 
 def packets_of(path: Path, **options: Any) -> list[av.Packet[Any]]:
     with open_source(str(path), SourceOptions(**options)) as source:
         packets = [packet for frame in source.frames() for packet in frame.packets]
         return packets + list(source.remaining_packets())
-
-
-# -- parts and laps ----------------------------------------------------------------------
-
-PARTS = {
-    "mp4": {},
-    "mkv": {"b_frames": 2},
-    "ts": {"b_frames": 2, "gop": 12},
-    "avi": {"codec": "mpeg4"},
-    "h264.avi": {"b_frames": 3, "gop": 15},
-    "mjpeg": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
-    "mov": {"b_frames": 2, "gop": 40},
-}
-
-
-@pytest.fixture(scope="module")
-def longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("longer")
-    return {
-        suffix: make_video(folder / f"drive.{suffix}", 40, **how)  # type: ignore[arg-type]
-        for suffix, how in PARTS.items()
-    }
 
 
 @pytest.mark.parametrize("suffix", sorted(PARTS))
@@ -122,9 +87,6 @@ def test_for_ever_has_no_end(tmp_path: Path) -> None:
     assert numbers(frames) == [n % 3 for n in range(100)]
 
 
-# -- sound -------------------------------------------------------------------------------
-
-
 def test_all_of_the_sound_comes_along(tmp_path: Path) -> None:
     path = make_video(tmp_path / "drive.mp4", 50, audio=True)
     with av.open(str(path)) as container:
@@ -165,9 +127,6 @@ def test_two_tracks_and_subtitles_come_along() -> None:
         kinds = [stream.type for stream in source.info.passthrough]
     assert kinds == ["audio", "audio", "subtitle", "subtitle"]
     assert {packet.stream_index for packet in packets_of(path)} == {1, 2, 4, 5}
-
-
-# -- orientation, timestamps, formats ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -325,151 +284,6 @@ def test_a_second_video_track_is_left_out_aloud(
     assert "2 video tracks; only number 1 (96x64) is segmented" in said
 
 
-# -- broken files ------------------------------------------------------------------------
-
-
-def broken(folder: Path, case: str) -> Path:
-    path = folder / case
-    if case == "empty.mp4":
-        path.write_bytes(b"")
-    elif case in ("text.mp4", "notes.txt"):
-        path.write_text("this is no video\n" * 100)
-    elif case == "noise.mkv":
-        path.write_bytes(np.random.default_rng(0).bytes(50_000))
-    elif case == "headless.mp4":
-        path.write_bytes(make_video(folder / "whole.mp4", 10).read_bytes()[:-900])
-    elif case == "header only.mkv":
-        path.write_bytes(make_video(folder / "whole.mkv", 10).read_bytes()[:600])
-    elif case == "sound.m4a":
-        make_sound(path)
-    elif case == "captions.srt":
-        path.write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("case", "reason"),
-    [
-        ("empty.mp4", "NO_FRAMES"),
-        ("text.mp4", "NOT_A_VIDEO"),
-        ("notes.txt", "NOT_A_VIDEO"),
-        ("noise.mkv", "NOT_A_VIDEO"),
-        ("headless.mp4", "NOT_A_VIDEO"),
-        ("header only.mkv", "NO_FRAMES"),
-        ("sound.m4a", "NOT_A_VIDEO"),
-        ("captions.srt", "NOT_A_VIDEO"),
-    ],
-)
-def test_what_is_no_video_gets_one_line_and_a_reason(
-    tmp_path: Path, case: str, reason: str
-) -> None:
-    path = broken(tmp_path, case)
-    with pytest.raises(SourceError) as caught:
-        read(path)
-    assert caught.value.reason == reason, str(caught.value)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-    assert "Errno" not in str(caught.value)
-
-
-@pytest.mark.parametrize("hidden", ["file", "folder"])
-def test_no_permission(tmp_path: Path, hidden: str) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    path = make_video(folder / "secret.mp4", 2)
-    (path if hidden == "file" else folder).chmod(0)
-    with unprivileged(), pytest.raises(SourceError) as caught:
-        read(path)
-    folder.chmod(0o700)
-    assert caught.value.reason == "PERMISSION_DENIED"
-    assert str(caught.value) == f"{path}: no permission to read it"
-
-
-def test_no_permission_for_a_folder_of_pictures(tmp_path: Path) -> None:
-    folder = make_images(tmp_path / "pictures", 1)
-    folder.chmod(0)
-    with unprivileged(), pytest.raises(SourceError) as caught:
-        read(folder)
-    folder.chmod(0o700)
-    assert caught.value.reason == "PERMISSION_DENIED"
-
-
-@pytest.mark.parametrize("suffix", ["mkv", "ts", "mjpeg"])
-def test_a_cut_file_gives_the_frames_it_has(
-    tmp_path: Path, longer: dict[str, Path], suffix: str
-) -> None:
-    data = longer[suffix].read_bytes()
-    path = tmp_path / f"cut.{suffix}"
-    path.write_bytes(data[: len(data) * 2 // 3])
-    found = numbers(read(path))
-    assert 15 <= len(found) < 40
-    assert found[:15] == list(range(15))
-
-
-def test_a_cut_mp4_with_its_index_in_front_gives_the_frames_it_has(tmp_path: Path) -> None:
-    whole = make_video(tmp_path / "whole.mp4", 40)
-    front = tmp_path / "front.mp4"
-    with (
-        av.open(str(whole)) as read_,
-        av.open(str(front), "w", options={"movflags": "+faststart"}) as out,
-    ):
-        stream = out.add_stream_from_template(read_.streams.video[0])
-        for packet in read_.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                out.mux(packet)
-    data = front.read_bytes()
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(data[: len(data) * 2 // 3])
-    found = numbers(read(cut))
-    assert 10 <= len(found) < 40
-    assert found == list(range(len(found)))
-
-
-def test_damage_in_the_middle_is_skipped_and_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = make_video(tmp_path / "drive.mp4", 40, codec="mjpeg", pixel_format="yuvj420p")
-    with av.open(str(path)) as container:
-        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
-    data = bytearray(path.read_bytes())
-    for position, size in packets[10:13]:
-        assert position is not None
-        data[position : position + size] = bytes(size)
-    path.write_bytes(data)
-    with caplog.at_level(logging.WARNING):
-        frames = read(path)
-    assert numbers(frames) == [*range(10), *range(13, 40)]
-    assert frames[10].pts_s == pytest.approx(13 / 25), "the gap stays a gap"
-    assert "3 damaged packets were skipped" in caplog.text
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_damaged_bytes_never_give_more_than_an_error(
-    longer: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    suffix = data.draw(st.sampled_from(sorted(PARTS)))
-    content = bytearray(longer[suffix].read_bytes())
-    for _ in range(data.draw(st.integers(1, 20))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("damaged") / f"drive.{suffix}"
-    path.write_bytes(content)
-    try:
-        frames = read(path, loop=2)
-    except RealtimeError as error:
-        frames = []
-        said = str(error)
-    else:
-        said = ""
-    assert "\n" not in said
-    assert all(a.pts < b.pts for a, b in itertools.pairwise(frames))
-
-
-# -- devices -----------------------------------------------------------------------------
-
-
 def test_a_decoder_device_that_is_absent_is_replaced_by_software(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -505,17 +319,3 @@ def test_a_closed_file_leaves_no_decoder_behind(tmp_path: Path) -> None:
         assert psutil.Process().num_threads() <= before
     finally:
         gc.enable()
-
-
-@pytest.mark.parametrize(
-    ("number", "reason"), [(errno.EIO, "READ_FAILED"), (errno.EINVAL, "NOT_A_VIDEO")]
-)
-def test_what_is_wrong_within_a_file_is_no_connection(
-    tmp_path: Path, number: int, reason: str
-) -> None:
-    """Found by benchmarks/fuzz.py: damaged files ended with CONNECTION_FAILED, or FAILED."""
-    clip = make_video(tmp_path / "x.mp4", frames=1)
-    error = av.error.FFmpegError(number, "whatever")
-    explained = FileSource(clip, SourceOptions())._explained(error)
-    assert explained.reason == reason
-    assert "x.mp4" in str(explained)
