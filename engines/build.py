@@ -100,6 +100,8 @@ def build_engine(
     elif out is None and not force:
         rebuilt = _outdated(path, identity)
     model = network.model if precision == "fp32" else to_fp16(network.model)
+    # FP32 is what other precisions are held against.
+    options = replace(options, tf32=precision != "fp32")
     built = build_plan(model, backend, options, network=network.spec.network, progress=progress)
     spec = replace(network.spec, precision="fp16") if precision == "fp16" else network.spec
     header = PlanHeader(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -44,6 +45,8 @@ class PyCuda:
         self.gpu = gpu
         self.package = f"pycuda {pycuda.VERSION_TEXT}"
         self._kept: dict[int, Any] = {}
+        # A function's description of its arguments is emptied and written anew at each call.
+        self._running = threading.Lock()
         with self._named("init"):
             driver.init()
             # Unlike Device.make_context: the one that TensorRT's own calls use.
@@ -59,7 +62,8 @@ class PyCuda:
         try:
             yield
         finally:
-            self._driver.Context.pop()
+            with suppress(self._driver.Error):  # what failed within matters more than this
+                self._driver.Context.pop()
 
     def allocate(self, count: int) -> int:
         """Return the address of ``count`` bytes on the GPU."""
@@ -171,7 +175,7 @@ class PyCuda:
     ) -> None:
         """Run a kernel when the stream gets there."""
         function = self._kept[kernel]
-        with self._named("prepared_async_call"):
+        with self._running, self._named("prepared_async_call"):
             function.prepare([f"{len(job)}s"])
             function.prepared_async_call(grid, (*block, 1), self._kept[stream], job)
 

@@ -12,8 +12,11 @@ import numpy as np
 from rtseg.engines.cuda import Gpu
 from rtseg.engines.cuda_layer import U8, device_error
 from rtseg.engines.errors import EngineError
-from rtseg.engines.nvrtc import compile_cuda
+from rtseg.engines.nvrtc import compile_cuda, compiler_version
 
+FOR_CUDA_12 = (
+    "pip uninstall nvidia-cuda-nvrtc; pip install 'cuda-bindings<13' nvidia-cuda-nvrtc-cu12"
+)
 _BLOCKING_SYNC = 1  # CU_EVENT_BLOCKING_SYNC: a waiting thread sleeps
 
 
@@ -132,6 +135,13 @@ class CudaPython:
 
     def load(self, source: str) -> int:
         """Compile CUDA C with NVRTC and load it; return the module."""
+        driver, compiler = int(self._call("cuDriverGetVersion")) // 1000, compiler_version()[0]
+        if compiler > driver:
+            raise EngineError(
+                f"the driver is of CUDA {driver} and does not take what NVRTC of CUDA {compiler} "
+                f"compiles: {FOR_CUDA_12}, or a newer driver",
+                reason="BACKEND_MISSING",
+            )
         return int(
             self._call("cuModuleLoadData", compile_cuda(source, self.gpu.compute_capability))
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from rtseg.engines.errors import EngineError
 
-INSTALL = "pip install nvidia-cuda-nvrtc (nvidia-cuda-nvrtc-cu12 for CUDA 12)"
+INSTALL = "pip install nvidia-cuda-nvrtc (rt-seg[tensorrt-cu12] for a driver of CUDA 12)"
 
 OPTIONS = ("--fmad=false",)
 """Every product is rounded, so that all GPUs, and the tests on the host, give the same bytes."""
@@ -54,6 +54,16 @@ def compile_cuda(source: str, capability: str, *, ptx: bool = False) -> bytes:
         _nvrtc().nvrtcDestroyProgram(program)
 
 
+def compiler_version() -> tuple[int, int]:
+    """Return the version of CUDA that the compiler is of, as (13, 0).
+
+    Raises:
+        EngineError: ``BACKEND_MISSING`` without NVRTC.
+    """
+    major, minor = _call("nvrtcVersion")
+    return int(major), int(minor)
+
+
 def _nvrtc() -> Any:
     from cuda.bindings import nvrtc
 
@@ -76,11 +86,14 @@ def _call(name: str, *arguments: Any, program: Any = None) -> Any:
             f"NVRTC failed ({name}: {getattr(code, 'name', code)}){said[:300]}",
             reason="ENGINE_FAILED",
         )
+    if len(results) > 1:
+        return tuple(results)
     return results[0] if results else None
 
 
 def _text(program: Any, what: str) -> bytes:
     """Return one of a program's results, by the name that NVRTC's calls have for it."""
-    buffer = b" " * int(_call(f"nvrtcGet{what}Size", program))
+    size = int(_call(f"nvrtcGet{what}Size", program))
+    buffer = b" " * (size + 1)  # of one byte or none, Python has a single one for everybody
     _call(f"nvrtcGet{what}", program, buffer)
-    return buffer.rstrip(b"\0") if what == "ProgramLog" else buffer
+    return buffer[:size].rstrip(b"\0") if what == "ProgramLog" else buffer[:size]

@@ -53,12 +53,14 @@ class PlanOptions:
         timing_cache: file that makes the next build faster; TensorRT-RTX has no use for it.
         target: which GPUs it is for; see :func:`rtseg.engines.targets.check_target`. Empty
             for the one at hand, with TensorRT-RTX for all that it supports.
+        tf32: whether products of FP32 numbers may be rounded to TF32's 10 bits of fraction.
     """
 
-    max_batch: int = 8
+    max_batch: int = 1
     workspace_mib: int = 0
     timing_cache: Path | None = None
     target: str = ""
+    tf32: bool = True
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,8 @@ class _Build:
             config.set_memory_pool_limit(
                 trt.MemoryPoolType.WORKSPACE, self._options.workspace_mib * _MIB
             )
+        if not self._options.tf32:
+            config.clear_flag(trt.BuilderFlag.TF32)
         frames = definition.get_input(0)
         batch, *size = tuple(frames.shape)
         if batch < 0:
@@ -284,7 +288,7 @@ class _Build:
                 str(getattr(error, part, lambda: "")()) for part in ("node_name", "node_operator")
             )
             where = f"{operator} {name!r}: " if operator or name else ""
-            found.append(where + one_line(str(error.desc()).splitlines()[0], 160))
+            found.append(where + one_line(str(error.desc()).partition("\n")[0], 160))
         what = "; ".join(dict.fromkeys(found)) or self._complaint()
         return EngineError(
             f"{self._title()} cannot build {self._network}: {what}", reason="ENGINE_UNSUPPORTED"

@@ -33,8 +33,9 @@ class TensorRtEngine(InflightEngine):
 
     A slot has a stream, pinned buffers of the host, buffers of the GPU and contexts of the
     runtime; while one slot computes, another copies. Each inference is an upload, the network
-    and a download on the slot's stream; a worker thread sleeps until they are done. The
-    network is captured as a CUDA graph once for each number of frames, where the CUDA package
+    and a download on the slot's stream; a worker thread sleeps until they are done. In the loop
+    an inference holds one picture, whose resizing and painting go with it; a plan for more at once
+    takes batches from those who :meth:`submit` them. The network is captured as a CUDA graph once for each number of frames, where the CUDA package
     can and the runtime does not do so by itself.
 
     Args:
@@ -65,13 +66,16 @@ class TensorRtEngine(InflightEngine):
         self._idle: list[_Slot] = []
         self._kernels: Kernels | None = None
         self._loading = threading.Lock()
+        # One context is made, and one graph captured, at a time: what others do in the driver
+        # meanwhile may spoil a capture, and be refused because of it.
+        self._preparing = threading.Lock()
         self.assumed: tuple[str, ...] = ()
         spec = header.spec
         blank = np.zeros((1, spec.height, spec.width, 3), np.uint8)
         try:
             with cuda.current():
                 for _ in range(slots):
-                    self._idle.append(_Slot(header, plan, cuda, graph=graph))
+                    self._idle.append(_Slot(header, plan, cuda, self._preparing, graph=graph))
                     # What a runtime compiles or captures for a slot is done before frames come.
                     self._idle[-1].run(blank, np.empty(blank.shape[:3], np.uint8))
         except BaseException:
@@ -95,6 +99,7 @@ class TensorRtEngine(InflightEngine):
             runtime_version=identity.runtime_version,
             requests=self._requests,
             threads=0,
+            quality=self.quality,
         )
 
     def prepare_planes(self) -> None:
@@ -172,16 +177,26 @@ class _Shape:
 
     context: PlanContext
     graph: int = 0
+    ready: bool = False
 
 
 class _Slot:
     """All that one inference needs; used by one thread at a time, with the GPU current."""
 
-    def __init__(self, header: PlanHeader, plan: Plan, cuda: Cuda, *, graph: bool) -> None:
+    def __init__(
+        self,
+        header: PlanHeader,
+        plan: Plan,
+        cuda: Cuda,
+        preparing: threading.Lock,
+        *,
+        graph: bool,
+    ) -> None:
         spec = header.spec
         pixels = spec.height * spec.width * header.identity.max_batch
         self._plan = plan
         self._cuda = cuda
+        self._preparing = preparing
         self._graph = graph
         self._captures = graph and cuda.captures and not plan.own_graphs
         self._shapes: dict[int, _Shape] = {}
@@ -294,20 +309,30 @@ class _Slot:
 
     def _enqueue(self, count: int) -> None:
         shape = self._shapes.get(count)
+        if shape is not None and shape.graph:
+            self._cuda.launch(shape.graph, self._stream)
+        elif shape is not None and shape.ready:
+            shape.context.enqueue(self._stream)
+        else:
+            with self._preparing:
+                self._enqueue_first(count, shape)
+
+    def _enqueue_first(self, count: int, shape: _Shape | None) -> None:
         if shape is None:
             if len(self._shapes) >= GRAPHS:
-                self._enqueue_once(count)
+                self._enqueue_other(count)
                 return
             shape = self._shapes[count] = self._shape(count)
-        if shape.graph:
-            self._cuda.launch(shape.graph, self._stream)
-            return
         # Once without a graph: TensorRT prepares itself for a new number of frames then.
         shape.context.enqueue(self._stream)
+        shape.ready = True
         if self._captures:
+            computed = self._events[2]  # recorded anew by who called
+            self._cuda.record(computed, self._stream)
+            self._cuda.wait(computed)
             self._capture(shape)
 
-    def _enqueue_once(self, count: int) -> None:
+    def _enqueue_other(self, count: int) -> None:
         """Compute a number of frames that no graph is kept for."""
         if self._other is None:
             self._other = self._plan.context(self._frames, self._labels, graph=False)

@@ -103,6 +103,8 @@ class TensorRtPlan:
             raise self._no_memory() from error
         if context is None:
             raise self._no_memory()
+        # The names of layers, which the plan keeps for people, cost time at each inference.
+        context.nvtx_verbosity = self._trt.ProfilingVerbosity.NONE
         header = self._header
         for name, address in ((header.input_name, frames), (header.output_name, labels)):
             if not context.set_tensor_address(name, address):
@@ -125,9 +127,14 @@ class TensorRtPlan:
 
     def _configure(self, graph: bool) -> Any:
         """Return TensorRT-RTX's configuration of a context; all share what was compiled."""
+        trt = self._trt
         config = self._engine.create_runtime_config()
+        # All is compiled when a context first computes a number of frames. Otherwise kernels that
+        # do for any number run meanwhile, and a graph, or a measurement, holds those.
+        strategy = trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = strategy.EAGER
         if graph:
-            config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         if self._cache is None:
             self._cache = config.create_runtime_cache()
             known = _read(self._cache_path)

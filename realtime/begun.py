@@ -109,6 +109,7 @@ def planes_engine(engine: Engine) -> PlanesEngine | None:
     except EngineError as error:
         if error.reason == "DEVICE_LOST":
             raise
-        _log.info("resizing and colouring on the CPU: %s", error)
+        level = logging.WARNING if error.reason == "BACKEND_MISSING" else logging.INFO
+        _log.log(level, "resizing and colouring on the CPU: %s", error)
         return None
     return engine

@@ -35,9 +35,9 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-batch",
         type=argument_types.count,
-        default=8,
+        default=1,
         metavar="N",
-        help="for a GPU (%(default)s)",
+        help="for a GPU: most frames of an inference; the loop gives it one (%(default)s)",
     )
     add(
         "--workspace",

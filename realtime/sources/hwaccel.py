@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TRIED_WITH = "h264"  # a codec that every decoder device has
 TRIED_BY_AUTO = ("cuda", "vaapi", "videotoolbox")
 
 
@@ -48,12 +49,13 @@ def open_container(target: Any, wanted: SourceOptions, name: str, **more: Any) -
     for device in devices:
         if device not in known:
             continue
+        # The device is tried without the input, of which a pipe gives each byte once.
         try:
-            # Without the device this raises even though a fallback is asked for.
-            accelerator = HWAccel(device, allow_software_fallback=True)
-            return open_input(target, hwaccel=accelerator, **more)
+            HWAccel(device).create(av.Codec(_TRIED_WITH, "r"))
         except (av.FFmpegError, ValueError, RuntimeError, NotImplementedError):
             refused.append(device)
+            continue
+        return open_input(target, hwaccel=HWAccel(device, allow_software_fallback=True), **more)
     container = open_input(target, **more)
     log.warning("%s: no decoding on %s here; decoding in software", name, " or ".join(refused))
     return container
