@@ -25,6 +25,7 @@ from rtseg.engines.planfile import (
 )
 from rtseg.engines.targets import check_target, shown_target
 from rtseg.engines.tensorrt import PlanOptions, Progress, Runtime, build_plan, load_runtime
+from rtseg.engines.uint8_casts import cast_through_float
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ def build_engine(
     elif out is None and not force:
         rebuilt = _outdated(path, identity)
     model = network.model if precision == "fp32" else to_fp16(network.model)
+    model = cast_through_float(model)
     # FP32 is what other precisions are held against.
     options = replace(options, tf32=precision != "fp32")
     built = build_plan(model, backend, options, network=network.spec.network, progress=progress)

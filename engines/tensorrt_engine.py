@@ -34,9 +34,9 @@ class TensorRtEngine(InflightEngine):
     A slot has a stream, pinned buffers of the host, buffers of the GPU and contexts of the
     runtime; while one slot computes, another copies. Each inference is an upload, the network
     and a download on the slot's stream; a worker thread sleeps until they are done. In the loop
-    an inference holds one picture, whose resizing and painting go with it; a plan for more at once
-    takes batches from those who :meth:`submit` them. The network is captured as a CUDA graph once for each number of frames, where the CUDA package
-    can and the runtime does not do so by itself.
+    an inference holds one picture, whose resizing and painting go with it; a plan for more at
+    once takes the batches that are submitted. The network is captured as a CUDA graph once for
+    each number of frames, where the CUDA package can and the runtime does not do so by itself.
 
     Args:
         header: what the engine file says of the plan.

@@ -15,6 +15,7 @@ import pytest
 
 from rtseg.calibration.calibration_set import select_images
 from rtseg.calibration.quantise import quantise_onnx
+from rtseg.engines import tensorrt
 from rtseg.engines.build import build_engine
 from rtseg.engines.errors import EngineError
 from rtseg.engines.planfile import PlanHeader, read_header, read_plan, write_plan
@@ -280,3 +281,21 @@ def test_foreign_networks_of_every_input_and_output(
     source = net.save(tmp_path / "net.onnx")
     built = build_engine(source, backend="rtx", precision="fp16", out=tmp_path / "net.engine")
     assert "Half" in {layer.precision for layer in built.header.layers}
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("fp16", True)])
+def test_fp32_is_not_rounded_to_tf32(
+    tmp_path: Path, precision: str, allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = []
+    configure = tensorrt._Build._configure
+
+    def watched(build: Any, builder: Any, definition: Any) -> Any:
+        config = configure(build, builder, definition)
+        flags.append(config.get_flag(build._trt.BuilderFlag.TF32))
+        return config
+
+    monkeypatch.setattr(tensorrt._Build, "_configure", watched)
+    source = TinyNet().save(tmp_path / "net.onnx")
+    build_engine(source, backend="rtx", precision=precision, out=tmp_path / "x.engine")
+    assert flags == [allowed]

@@ -121,6 +121,9 @@ def test_names_are_those_of_rtx() -> None:
 
 
 def test_no_call_is_left_that_tensorrt_11_removed() -> None:
-    gone = r"int8_calibrator|IInt8|BuilderFlag\.(?!TF32)|platform_has_fast|dynamic_range|EXPLICIT_BATCH"
+    gone = (
+        r"int8_calibrator|IInt8|BuilderFlag\.(?!TF32)|platform_has_fast|dynamic_range"
+        r"|EXPLICIT_BATCH"
+    )
     for file in OBJECTS:
         assert not re.search(gone, (ROOM / file).read_text(encoding="utf-8"))

@@ -27,7 +27,7 @@ from tests.engines.networks import TinyNet
 from tests.gpu.test_gpu_engine import Opener, backend, cuda, needs_gpu, opened  # noqa: F401
 from tests.realtime.parts import ListSink, StreetSource, street_frame
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 
 SIZES = [(720, 1280), (1080, 1920), (51, 91), (2, 3), (1, 1), (2160, 3840)]
 
