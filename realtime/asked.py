@@ -154,7 +154,11 @@ def sink_texts(options: argparse.Namespace) -> list[str]:
 
 
 def sink_options(
-    options: argparse.Namespace, texts: Sequence[str], controls: Controls, web: WebOptions
+    options: argparse.Namespace,
+    texts: Sequence[str],
+    controls: Controls,
+    web: WebOptions,
+    inputs: tuple[Path, ...] = (),
 ) -> SinkOptions:
     """Return what the user says about all outputs."""
     encode = EncodeOptions(
@@ -170,7 +174,14 @@ def sink_options(
         controls=controls,
         web=web,
         segment=segment_options(options.segment, options.segment_files, texts),
+        inputs=inputs,
     )
+
+
+def files_read(sources: Sequence[NamedSource]) -> tuple[Path, ...]:
+    """Return the files that sources are, video files and single pictures."""
+    kinds = ("file", "images")
+    return tuple(Path(each.spec.target) for each in sources if each.spec.kind in kinds)
 
 
 def refuse_output_clashes(
@@ -188,13 +199,12 @@ def refuse_output_clashes(
     for target in map(parse_sink, texts):
         if target.kind == "directory":
             outputs += [f"{Path(target.text) / each.name}_seg.mp4" for each in sources]
-    inputs = [each.spec.target for each in sources if each.spec.kind in ("file", "images")]
     pictures: list[Path] = []
     for each in sources:
         if each.spec.kind == "images":
             with contextlib.suppress(RealtimeError):  # opening it says what is wrong
                 pictures += find_images(each.spec.target)
-    refuse_clashes(outputs, inputs, pictures)
+    refuse_clashes(outputs, files_read(sources), pictures)
 
 
 def open_sinks(

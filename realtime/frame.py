@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class SourceInfo:
         sample_aspect_ratio: width of a pixel over its height.
         passthrough: the input's sound and subtitle streams whose packets come along in
             ``Frame.packets``; templates for the streams of an output file.
+        path: the one file that is read, where the source is a file; ``name`` is for people only.
     """
 
     name: str
@@ -51,6 +53,7 @@ class SourceInfo:
     time_base: Fraction = Fraction(1, 90000)
     sample_aspect_ratio: Fraction = Fraction(1, 1)
     passthrough: tuple[av.stream.Stream, ...] = ()
+    path: Path | None = None
 
 
 @dataclass(frozen=True)

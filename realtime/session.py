@@ -15,6 +15,7 @@ from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
 from rtseg.realtime.asked import (
     check_measure_options,
+    files_read,
     flow_options,
     metrics_server,
     open_sinks,
@@ -106,7 +107,7 @@ def run_session(
                 hud=lambda: renderer.hud_text,
             )
             refuse_output_clashes(options, texts, sources)
-            wanted = sink_options(options, texts, controls, web)
+            wanted = sink_options(options, texts, controls, web, files_read(sources))
             sinks = open_sinks(options, texts, wanted)
             outputs += sinks
             remind_of_sound(options, (stream.type for stream in source.info.passthrough))

@@ -90,7 +90,7 @@ def run_several(
         web = WebOptions(token=token, profiler=total, classes=classes, streams=health)
         texts = [*shared, *own]
         asked.refuse_output_clashes(options, texts, sources)
-        wanted = asked.sink_options(options, texts, controls, web)
+        wanted = asked.sink_options(options, texts, controls, web, asked.files_read(sources))
         trace = stack.enter_context(contextlib.closing(asked.open_trace(options)))
         lines = None
         if options.jsonl:

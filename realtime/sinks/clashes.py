@@ -13,7 +13,7 @@ from rtseg.realtime.web.address import is_web
 
 
 def refuse_clashes(
-    outputs: Iterable[str], inputs: Iterable[str] = (), pictures: Iterable[Path] = ()
+    outputs: Iterable[str], inputs: Iterable[Path] = (), pictures: Iterable[Path] = ()
 ) -> None:
     """Refuse two outputs into one place, and an output over what is read.
 
@@ -44,8 +44,8 @@ def refuse_clashes(
         taken[place] = text
         if own or os.path.isdir(plain):
             continue
-        for name in inputs:
-            refuse_input(Path(plain), name)
+        for file in inputs:
+            refuse_input(Path(plain), file)
         if is_pattern(plain):
             _refuse_pictures(Path(plain), pictures)
 

@@ -106,7 +106,7 @@ class JsonlSink(Sink):
 
     def open(self, context: SinkContext) -> None:
         """Create the file; see :meth:`Sink.open`."""
-        refuse_input(self.path, context.source.name)
+        refuse_input(self.path, context.source.path)
         self._classes = context.engine.classes
         self._file = self._shared or JsonlFile(self.path, overwrite=self._overwrite)
 

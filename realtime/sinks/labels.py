@@ -148,7 +148,7 @@ class LabelVideoSink(Sink):
         import av
 
         self._table = label_table(context.engine.classes, self._ids)
-        refuse_input(self.path, context.source.name)
+        refuse_input(self.path, context.source.path)
         self._file = OutputFile(self.path, overwrite=self._overwrite)
         info = context.source
         self._time_base = info.time_base

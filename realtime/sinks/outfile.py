@@ -14,13 +14,18 @@ else:
     _BINARY = 0
 
 
-def refuse_input(path: Path, source_name: str) -> None:
+def refuse_input(path: Path, source: Path | None) -> None:
     """Refuse an output that is the very file the source reads, by whatever name.
+
+    Args:
+        path: the output.
+        source: the file that is read, None where the source is none.
 
     Raises:
         UsageError: it is (``SAME_FILE``).
     """
-    source = Path(source_name.removeprefix("file://"))
+    if source is None:
+        return
     try:
         same = path.exists() and source.exists() and path.samefile(source)
     except OSError:

@@ -61,6 +61,7 @@ class SinkOptions:
         controls: where the wishes of a window's or page's viewer go.
         web: token, clocks and colours of the live page.
         segment: how video files are cut, None for one file each.
+        inputs: files that are read; a ring of segments deletes none of them.
     """
 
     encode: EncodeOptions = field(default_factory=EncodeOptions)
@@ -69,6 +70,7 @@ class SinkOptions:
     controls: Controls | None = None
     web: WebOptions = field(default_factory=WebOptions)
     segment: SegmentOptions | None = None
+    inputs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.label_ids not in get_args(LabelIds):
@@ -168,7 +170,11 @@ def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
         _make_folder(Path(target.text))
     if options.segment is not None and target.kind in ("video", "directory"):
         return SegmentedVideoSink(
-            target.text, options.segment, options.encode, overwrite=options.overwrite
+            target.text,
+            options.segment,
+            options.encode,
+            overwrite=options.overwrite,
+            inputs=options.inputs,
         )
     if target.kind == "video":
         refuse_existing(Path(target.text), options.overwrite)

@@ -127,6 +127,7 @@ class SegmentedVideoSink(Sink):
         segment: length and number of files.
         options: codec and quality.
         overwrite: whether the ring may delete files of earlier runs.
+        inputs: files that are read beside the source's own; the ring deletes none of them.
 
     Raises:
         UsageError: not a pattern.
@@ -139,7 +140,9 @@ class SegmentedVideoSink(Sink):
         options: EncodeOptions | None = None,
         *,
         overwrite: bool = False,
+        inputs: Iterable[Path] = (),
     ) -> None:
+        self._inputs = tuple(inputs)
         self._path = Path(path)
         self._is_folder = os.path.isdir(path)
         self._names = SegmentNames(self._path / "seg.mp4" if self._is_folder else self._path)
@@ -298,12 +301,13 @@ class SegmentedVideoSink(Sink):
             self._own.pop(path, None)
 
     def _ring(self) -> list[Path]:
-        """Return the files of the ring, oldest first; never the one that is the source."""
+        """Return the files of the ring, oldest first; never one that is read."""
         assert self._context is not None
-        source = os.path.realpath(self._context.source.name.removeprefix("file://"))
+        own = self._context.source.path
+        read = {os.path.realpath(path) for path in (*self._inputs, own) if path is not None}
         # A file that is being finished may have changed after the one that follows it.
         there = sorted(self._names.existing(), key=lambda path: self._own.get(path, 0))
-        return [path for path in there if os.path.realpath(path) != source]
+        return [path for path in there if os.path.realpath(path) not in read]
 
     def _sorted_sound(self) -> tuple[Packet, ...]:
         """Return the waiting packets of the current file; hand on those of the one before."""

@@ -125,7 +125,7 @@ class VideoFileSink(Sink):
             if os.path.isdir(self.path):
                 self.path /= f"{context.source.stem}_seg.mp4"
                 self.name = str(self.path)
-            refuse_input(self.path, context.source.name)
+            refuse_input(self.path, context.source.path)
             suffix = self.path.suffix.lower()
             if suffix not in FORMATS:
                 raise SinkError(

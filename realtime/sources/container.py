@@ -8,6 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.errors import SourceError
@@ -56,11 +57,20 @@ class ContainerSource(Source):
         options: what the user asked for.
         live: whether the source goes on without its reader, as far as known beforehand.
         sound: whether sound and subtitles of a source that is not live come along.
+        path: the file that is read, if it is one.
     """
 
     def __init__(
-        self, name: str, stem: str, options: SourceOptions, *, live: bool, sound: bool = False
+        self,
+        name: str,
+        stem: str,
+        options: SourceOptions,
+        *,
+        live: bool,
+        sound: bool = False,
+        path: Path | None = None,
     ) -> None:
+        self._path = path
         self._name = name
         self._stem = stem
         self._options = options
@@ -227,6 +237,7 @@ class ContainerSource(Source):
             time_base=self._reader.time_base,
             sample_aspect_ratio=1 / aspect if self._reader.turner.transposes else aspect,
             passthrough=sound.templates,
+            path=self._path,
         )
 
     def _beside_pictures(self, container: InputContainer) -> Passthrough:

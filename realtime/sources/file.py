@@ -35,9 +35,14 @@ class FileSource(ContainerSource):
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         super().__init__(
-            shown(str(path)), stem_of(path.stem, "video"), options, live=False, sound=True
+            shown(str(path)),
+            stem_of(path.stem, "video"),
+            options,
+            live=False,
+            sound=True,
+            path=path,
         )
-        self._path = path
+        self._place = path
         self._pipe: int | None = None
 
     def _connect(self) -> InputContainer:
@@ -54,15 +59,15 @@ class FileSource(ContainerSource):
         return container
 
     def _target(self) -> str | Pipe:
-        if not is_pipe(self._path):
-            return f"file:{self._path}"
+        if not is_pipe(self._place):
+            return f"file:{self._place}"
         # FFmpeg would wait for a writer where nothing can call it back.
         try:
-            self._pipe = open_pipe(self._path)
+            self._pipe = open_pipe(self._place)
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise SourceError(f"{self._name}: {why}", reason="PERMISSION_DENIED") from None
-        pipe = Pipe(self._pipe, str(self._path), self._gate.is_shut)
+        pipe = Pipe(self._pipe, str(self._place), self._gate.is_shut)
         self._options = read_once(pipe, self._options)
         return pipe
 
@@ -77,7 +82,7 @@ class FileSource(ContainerSource):
             text = f"{self._name}: no video that can be read. {ADVICE}"
             return SourceError(text, reason="NOT_A_VIDEO")
         try:
-            found = self._path.stat()
+            found = self._place.stat()
             empty = stat.S_ISREG(found.st_mode) and found.st_size == 0
         except OSError:
             empty = False

@@ -103,6 +103,7 @@ class ImageSource(Source):
             duration_s=None if total is None else float(total / fps),
             live=False,
             time_base=1 / fps,
+            path=path if path.is_file() else None,
         )
         return self._info
 

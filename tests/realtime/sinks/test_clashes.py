@@ -24,8 +24,8 @@ def test_clashes(tmp_path):
         refuse_clashes(["rtsp://u:secret@host/live", "rtsp://u:secret@host/live"])
     assert "secret" not in str(caught.value)
     with pytest.raises(UsageError, match="the input itself"):
-        refuse_clashes([str(tmp_path / "link" / "in.mp4")], [str(tmp_path / "in.mp4")])
-    refuse_clashes([a, "null", "null", "window", str(tmp_path)], [str(tmp_path / "in.mp4")])
+        refuse_clashes([str(tmp_path / "link" / "in.mp4")], [tmp_path / "in.mp4"])
+    refuse_clashes([a, "null", "null", "window", str(tmp_path)], [tmp_path / "in.mp4"])
 
 
 def test_one_file_by_two_names(tmp_path):
@@ -34,7 +34,7 @@ def test_one_file_by_two_names(tmp_path):
         refuse_clashes([plain, f"file://{plain}"])
     (tmp_path / "a.mp4").touch()
     with pytest.raises(UsageError, match="the input itself"):
-        refuse_clashes([f"file://{plain}"], [plain])
+        refuse_clashes([f"file://{plain}"], [tmp_path / "a.mp4"])
 
 
 @pytest.mark.parametrize("source", ["", "*.png", "frame_%06d.png", "frame_000001.png"])

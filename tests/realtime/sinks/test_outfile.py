@@ -76,11 +76,10 @@ def test_the_input_is_found_under_any_name(tmp_path):
     (tmp_path / "link").symlink_to(source)
     os.link(source, tmp_path / "hard")
     for name in ("in.mp4", "link", "hard", "./in.mp4"):
-        for text in (str(source), f"file://{source}"):
-            with pytest.raises(UsageError, match="the input itself"):
-                refuse_input(tmp_path / name, text)
-    refuse_input(tmp_path / "other", str(source))
-    refuse_input(source, "camera0")
+        with pytest.raises(UsageError, match="the input itself"):
+            refuse_input(tmp_path / name, source)
+    refuse_input(tmp_path / "other", source)
+    refuse_input(source, None)
 
 
 def test_a_small_file_that_fails_leaves_no_half(tmp_path):

@@ -22,6 +22,8 @@ from rtseg.realtime.frame import Frame, Rendered
 from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions, segment_options
+from rtseg.realtime.sinks.video import VideoFileSink
+from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.view import ViewOptions
 from tests.media import frame_number, make_video
 from tests.realtime.sinks.parts import TICKS, TIME_BASE, context, read, rendered, write_frames
@@ -249,12 +251,32 @@ def test_a_ring_never_deletes_the_source(tmp_path):
     source = make_video(tmp_path / "s_000.mp4", 100)
     ring = SegmentOptions(length_s=Fraction(1), files=2)
     with SegmentedVideoSink(tmp_path / "s.mp4", ring, overwrite=True) as sink:
-        sink.open(context(name=str(source)))
+        sink.open(context(path=source))
         write_frames(sink, 100)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "s_000.mp4", "s_003.mp4", "s_004.mp4",
     ]  # fmt: skip
     assert len(read(source).pts_s) == 100
+
+
+@pytest.mark.parametrize("folder", ["user=1", "/".join(["long" * 50] * 2)])
+def test_a_ring_never_deletes_a_source_whose_shown_name_is_another(tmp_path, folder):
+    place = tmp_path / folder
+    place.mkdir(parents=True)
+    source, other = make_video(place / "s_000.mp4", 60), make_video(place / "s_001.mp4", 1)
+    ring = SegmentOptions(length_s=Fraction(1), files=2)
+    with (
+        open_source(source) as opened,
+        SegmentedVideoSink(place / "s.mp4", ring, overwrite=True, inputs=[other]) as sink,
+    ):
+        assert opened.info.name != str(source)
+        sink.open(replace(context(), source=opened.info))
+        write_frames(sink, 100)
+        with pytest.raises(UsageError, match="the input itself"):
+            VideoFileSink(source, overwrite=True).open(replace(context(), source=opened.info))
+    names = [f"s_00{n}.mp4" for n in (0, 1, 4, 5)]
+    assert sorted(path.name for path in place.iterdir()) == names
+    assert len(read(source).pts_s) == 60
 
 
 def test_names_by_the_clock_are_never_the_same_twice(tmp_path):

@@ -88,7 +88,7 @@ def test_the_input_is_never_overwritten(tmp_path):
     link.symlink_to(source)
     for path in (source, link):
         with pytest.raises(UsageError) as caught:
-            VideoFileSink(path, overwrite=True).open(context(name=str(source)))
+            VideoFileSink(path, overwrite=True).open(context(path=source))
         assert caught.value.reason == "SAME_FILE"
     assert frame_number(read(source).first) == 0
 
