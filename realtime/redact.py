@@ -142,4 +142,6 @@ class Redactor(Refiner):
         self._mosaic.paint(planes, regions)
         tags.write_to(covered)
         covered.pts, covered.time_base = video.pts, frame.time_base
+        if frame.lasts_s is not None:
+            covered.duration = round(frame.lasts_s / frame.time_base)
         return dataclasses.replace(frame, video=covered)

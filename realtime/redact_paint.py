@@ -182,9 +182,7 @@ def _coarse(means: U8, level: NDArray[np.int8]) -> U8:
 
 def _rounded(values: U8, step: int) -> U8:
     """Return values rounded to multiples of a power of 2, within uint8."""
-    import cv2
-
-    nearest = np.asarray(cv2.add(values, float(step // 2)), np.uint8)
+    nearest = np.minimum(values.astype(np.uint16) + step // 2, 255).astype(np.uint8)
     return np.asarray(nearest & np.uint8(256 - step), np.uint8)
 
 

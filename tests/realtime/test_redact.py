@@ -312,3 +312,11 @@ def test_options_without_redact_and_unknown_classes_are_refused(
     assert "--redact-style does nothing without --redact" in capsys.readouterr().err
     assert main([*arguments, "--redact", "persn"]) == 2
     assert "unknown class 'persn'" in capsys.readouterr().err
+
+
+def test_a_covered_frame_lasts_as_long() -> None:
+    item = seen(0, True)
+    item.frame.video.time_base, item.frame.video.duration = Fraction(1, 1000), 5000
+    (covered,) = redactor().push(item)
+    assert covered.frame.video is not item.frame.video
+    assert covered.frame.lasts_s == item.frame.lasts_s == 5

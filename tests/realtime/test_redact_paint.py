@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtseg.realtime.redact_paint import CELLS_HIGH, STYLES, Mosaic, Planes, RedactStyle
+from rtseg.realtime.redact_paint import CELLS_HIGH, STYLES, Mosaic, Planes, RedactStyle, _rounded
 from rtseg.realtime.redact_region import SIZES, highest_of
 from tests.realtime.parts import U8
 
@@ -148,3 +148,27 @@ def test_every_size_of_frame_and_grid_is_covered_wholly(
         assert set(np.unique(planes[0][covered])) == {72}
         half = covered[::2, ::2]
         assert set(np.unique(planes[1][half])) == {128}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_window_of_few_cells_is_covered(style: RedactStyle) -> None:
+    """OpenCV takes an array of four rows and one column for a colour."""
+    mosaic = Mosaic(32, 32, style)
+    for rows in range(1, 6):
+        for columns in range(1, 6):
+            regions = np.zeros((8, 8), np.uint8)
+            regions[:rows, :columns] = 1
+            planes = noise(32, 32)
+            mosaic.paint(planes, regions)
+            covered = mosaic.covered(regions)
+            assert covered.sum() == rows * columns * mosaic.cell**2
+            assert (planes[0] != noise(32, 32)[0])[covered].mean() > 0.8
+
+
+@pytest.mark.parametrize("step", [1, 2, 16, 128])
+@pytest.mark.parametrize("shape", [(256, 1), (4, 64), (64, 4)])
+def test_values_are_rounded_to_the_nearest_step(step: int, shape: tuple[int, int]) -> None:
+    rounded = _rounded(np.arange(256, dtype=np.uint8).reshape(shape), step)
+    expected = np.minimum(np.arange(256) + step // 2, 255) // step * step
+    assert rounded.shape == shape
+    assert (rounded.ravel() == expected).all()
