@@ -171,6 +171,17 @@ def _add_input(parser: Parser) -> None:
     group.add_argument(
         "--jsonl", metavar="FILE", help="one line a frame: time, class shares, stage times"
     )
+    group.add_argument(
+        "--batch",
+        action="store_true",
+        help="each video file by itself, one after the other: --source takes folders, patterns "
+        "and lists of them, names of outputs take {stem}",
+    )
+    group.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="with --batch: leave out clips that have an output already",
+    )
     group.add_argument("-y", "--overwrite", action="store_true", help="replace existing files")
 
 

@@ -90,6 +90,16 @@ def _run(options: argparse.Namespace) -> int:
     from rtseg.realtime.sources.several import named_sources
 
     set_up_logging(options.log_format, quiet=options.quiet, verbose=options.verbose)
+    if options.batch:
+        make_variables()
+        from rtseg.realtime.batch import run_batch
+
+        as_json = options.log_format == "json"
+        return run_batch(
+            options, lambda error: fail(str(error), error.reason, exit_code_of(error), as_json)
+        )
+    if options.skip_existing:
+        raise UsageError("--skip-existing is for --batch")
     sources = named_sources(options.source)
     make_variables()
     with EarlyEngine(options, sources[0].spec if len(sources) == 1 else None) as early:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
@@ -28,7 +28,6 @@ from rtseg.realtime.asked import (
     view_options,
 )
 from rtseg.realtime.controls import Controls
-from rtseg.realtime.early import EarlyEngine
 from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.hud import HudText
@@ -60,8 +59,15 @@ HUD_S = 0.25
 """How often the HUD's figures change."""
 
 
+class EngineGiver(Protocol):
+    """Where a session has its engine from."""
+
+    def take(self, info: SourceInfo) -> contextlib.AbstractContextManager[Engine]:
+        """Return an open engine for a source, as a block that ends with the session."""
+
+
 def run_session(
-    options: argparse.Namespace, sources: Sequence[NamedSource], early: EarlyEngine
+    options: argparse.Namespace, sources: Sequence[NamedSource], early: EngineGiver
 ) -> int:
     """Run what the arguments ask for and return the exit code.
 
@@ -127,8 +133,10 @@ def run_session(
                 return run.run()
 
 
-def _take(early: EarlyEngine, info: SourceInfo, texts: Sequence[str]) -> Engine:
-    """Return the engine; meanwhile get ready what the first picture needs."""
+def _take(
+    early: EngineGiver, info: SourceInfo, texts: Sequence[str]
+) -> contextlib.AbstractContextManager[Engine]:
+    """Return the engine, as a block; meanwhile get ready what the first picture needs."""
     if any(parse_sink(text).kind != "null" for text in texts):
         import cv2  # noqa: F401  a tenth of a second, which the renderer would wait for
     return early.take(info)

@@ -49,9 +49,29 @@ def named_sources(texts: Sequence[str]) -> list[NamedSource]:
     >>> [source.name for source in named_sources(["rtsp://a:b@10.0.0.5/live", "camera1"])]
     ['live', 'camera1']
     """
-    typed = [line for text in texts for line in (_lines(text) if _is_list(text) else [text])]
+    typed = typed_sources(texts)
     if len(typed) > MOST_SOURCES:
         raise UsageError(f"at most {MOST_SOURCES} sources at once. Received: {len(typed)}")
+    return name_sources(typed)
+
+
+def typed_sources(texts: Sequence[str]) -> list[str]:
+    """Return what was typed, with the lines of lists in their places.
+
+    Raises:
+        UsageError: as :func:`named_sources`.
+        SourceError: as :func:`named_sources`.
+    """
+    return [line for text in texts for line in (_lines(text) if _is_list(text) else [text])]
+
+
+def name_sources(typed: Sequence[str]) -> list[NamedSource]:
+    """Return sources, each typed by itself, with their names.
+
+    Raises:
+        UsageError: no known form, or standard input named twice.
+        SourceError: a file that is not there.
+    """
     specs = [parse_source(text) for text in typed]
     if sum(spec.kind == "stdin" for spec in specs) > 1:
         raise UsageError("standard input (-) can be read once. Received: it twice")
