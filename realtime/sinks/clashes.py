@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rtseg.realtime.errors import UsageError
-from rtseg.realtime.sinks.images import is_pattern, names_of
+from rtseg.realtime.numbered import is_pattern, names_of
 from rtseg.realtime.sinks.network import is_network, shown_address
 from rtseg.realtime.web.address import is_web
 
@@ -51,7 +51,7 @@ def refuse_clashes(
 
 
 def _refuse_pictures(pattern: Path, pictures: Iterable[Path]) -> None:
-    shape = names_of(pattern)
+    shape = names_of(pattern.name)
     folder = os.path.realpath(pattern.parent)
     for picture in pictures:
         there = os.path.realpath(picture)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rtseg.realtime.errors import SinkError, UsageError
 from rtseg.realtime.frame import U8, Rendered
+from rtseg.realtime.numbered import CODE, is_pattern, names_of
 from rtseg.realtime.sinks.outfile import write_whole
 from rtseg.realtime.sinks.sink import Sink, SinkContext
 from rtseg.realtime.yuv import as_rgb
@@ -18,23 +19,6 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 JPEG_QUALITY = 95
-
-_NUMBER = re.compile(r"%(0?\d*)d")
-
-
-def is_pattern(text: str) -> bool:
-    """Return whether a path has one ``%06d`` (or ``%d``) in its last part."""
-    name = Path(text).name
-    return len(_NUMBER.findall(name)) == 1 and name.count("%") == 1
-
-
-def names_of(pattern: Path) -> re.Pattern[str]:
-    """Return what matches the names of the files that a pattern stands for."""
-    return _shape(_NUMBER.sub("*", pattern.name))
-
-
-def _shape(starred: str) -> re.Pattern[str]:
-    return re.compile(r"\d+".join(re.escape(part) for part in starred.split("*")))
 
 
 def to_bgr(picture: av.VideoFrame) -> U8:
@@ -99,8 +83,7 @@ class ImageSink(Sink):
 
     def open(self, context: SinkContext) -> None:
         """Look whether the directory is there and free; see :meth:`Sink.open`."""
-        folder = self._pattern.parent
-        refuse_matches(folder, _NUMBER.sub("*", self._pattern.name), self._overwrite)
+        refuse_matches(self._pattern.parent, names_of(self.name), self._overwrite)
         self._open = True
 
     def write(self, item: Rendered) -> None:
@@ -109,7 +92,7 @@ class ImageSink(Sink):
             raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
         if item.picture is None:
             raise SinkError(f"{self.name} needs pictures. Received: none", reason="BAD_INPUT")
-        name = _NUMBER.sub(lambda m: m[0] % item.frame.index, self._pattern.name)
+        name = CODE.sub(lambda m: m[0] % item.frame.index, self._pattern.name)
         save_picture(item.picture, self._pattern.with_name(name))
 
     def close(self) -> None:
@@ -117,12 +100,12 @@ class ImageSink(Sink):
         self._open = False
 
 
-def refuse_matches(folder: Path, pattern: str, overwrite: bool) -> None:
-    """Refuse a directory that is absent or not writable, or that has files of a pattern.
+def refuse_matches(folder: Path, names: re.Pattern[str], overwrite: bool) -> None:
+    """Refuse a directory that is absent or not writable, or that has files of a form.
 
     Raises:
         SinkError: it is absent (``NOT_FOUND``), no directory, or not writable.
-        UsageError: a file matches ``pattern`` (with ``*``) and may not be replaced.
+        UsageError: a file's name is one of ``names``, and it may not be replaced.
     """
     if not os.path.isdir(folder):
         raise SinkError(
@@ -134,9 +117,8 @@ def refuse_matches(folder: Path, pattern: str, overwrite: bool) -> None:
         raise SinkError(f"cannot write into {folder}: no permission", reason="PERMISSION_DENIED")
     if overwrite:
         return
-    shape = _shape(pattern)
     for entry in os.scandir(folder):
-        if shape.fullmatch(entry.name):
+        if names.fullmatch(entry.name):
             raise UsageError(
                 f"{entry.path} exists already. Allowed: another name, or -y/--overwrite",
                 reason="EXISTS",

@@ -13,6 +13,7 @@ from rtseg.engines.labels import VOID_ID, ClassTable
 from rtseg.realtime.errors import RealtimeError, SinkError, UsageError
 from rtseg.realtime.frame import U8, Rendered
 from rtseg.realtime.nearest import scale_nearest
+from rtseg.realtime.numbered import names_of
 from rtseg.realtime.sinks.failure import coding_errors, sink_error
 from rtseg.realtime.sinks.images import encode_image, refuse_matches
 from rtseg.realtime.sinks.outfile import OutputFile, refuse_input, write_whole
@@ -96,7 +97,7 @@ class LabelSink(Sink):
         except OSError as error:
             raise sink_error(error, self.name) from error
         self._stem = context.source.stem
-        refuse_matches(self._directory, self._file_name("*"), self._overwrite)
+        refuse_matches(self._directory, names_of(self._file_name("%06d")), self._overwrite)
 
     def write(self, item: Rendered) -> None:
         """Write one image; see :meth:`Sink.write`."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import UsageError
+from rtseg.realtime.numbered import is_pattern
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.failure import sink_error
 from rtseg.realtime.sinks.network import is_network, parse_network, shown_address
@@ -115,7 +115,7 @@ def parse_sink(text: str) -> SinkTarget:
     if suffix in VIDEO_SUFFIXES:
         return SinkTarget("video", plain)
     if suffix in IMAGE_SUFFIXES:
-        if len(re.findall(r"%0?\d*d", path.name)) == 1 and path.name.count("%") == 1:
+        if is_pattern(plain):
             return SinkTarget("images", plain)
         raise UsageError(
             "images need a name with one number in it, such as "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from rtseg.realtime.errors import UsageError
+from rtseg.realtime.numbered import WRITTEN
 
 DEFAULT_NUMBER = "_%03d"
 """What is added to a name without a pattern."""
@@ -17,7 +18,7 @@ DEFAULT_NUMBER = "_%03d"
 _CLOCK = {
     "Y": r"\d{4}", "y": r"\d\d", "m": r"\d\d", "d": r"\d\d", "j": r"\d{3}",
     "H": r"\d\d", "I": r"\d\d", "M": r"\d\d", "S": r"\d\d", "s": r"\d+",
-    "p": r"\w*", "z": r"[+-]\d+", "Z": r"\w+", "a": r"\w+", "b": r"\w+",
+    "p": r"\w*", "z": r"[+-]\d+", "Z": r"[+-]?\w+", "a": r"\w+", "b": r"\w+",
 }  # fmt: skip
 """Codes of strftime that are fit for file names, and what they look like once written."""
 
@@ -43,7 +44,7 @@ class _Part:
     def looks(self) -> str:
         """A regular expression for what :meth:`written` returns."""
         if self.kind == "number":
-            return r"(?P<number>\d+)"
+            return f"(?P<number>{WRITTEN})"
         if self.kind == "clock":
             return _CLOCK[self.text[1]]
         return re.escape(self.text.replace("%%", "%"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rtseg.engines.upright import upright_still
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
+from rtseg.realtime.numbered import CODE, WRITTEN
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.pyav import open_input
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-_NUMBERED = re.compile(r"%(0?)([0-9]*)d")
 
 
 class ImageSource(Source):
@@ -181,7 +181,7 @@ def find_images(place: str) -> list[Path]:
         if path.is_dir():
             found = [file for file in path.iterdir() if _is_image(file)]
             missing = f"no pictures in this folder (allowed: {allowed})"
-        elif _NUMBERED.search(path.name):
+        elif CODE.search(path.name):
             return _numbered(path)
         else:
             found = [Path(file) for file in glob.glob(place, recursive=True)]
@@ -209,14 +209,14 @@ def _is_image(file: Path) -> bool:
 
 
 def _numbered(pattern: Path) -> list[Path]:
-    pieces = _NUMBERED.split(pattern.name)
+    pieces = CODE.split(pattern.name)
     if len(pieces) != 4:
         raise UsageError(
             f"a pattern has one number, such as frame_%06d.png. Received: {shown(str(pattern))}"
         )
     before, zero, digits, after = pieces
     least = int(digits or 1)
-    name = re.compile(re.escape(before) + r"( *[0-9]+)" + re.escape(after))
+    name = re.compile(re.escape(before) + f"({WRITTEN})" + re.escape(after))
     found = []
     if pattern.parent.is_dir():
         for file in pattern.parent.iterdir():

@@ -11,6 +11,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from rtseg.realtime.errors import SourceError, UsageError
+from rtseg.realtime.numbered import CODE
 from rtseg.realtime.sources.images import SUFFIXES
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.options import SourceOptions
@@ -35,7 +36,6 @@ _CAMERA = re.compile(r"(?:camera:?)?([0-9]{1,4})")
 _DEVICE = re.compile(r"/dev/video[0-9]+")
 _SCREEN = re.compile(r"screen(?::([0-9]{1,4}))?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_PATTERN = re.compile(r"%0?[0-9]*d")
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _by_path(path: str, text: str | None = None) -> SourceSpec | None:
         return SourceSpec("file", path, shown(path))  # opening it will say so
     except (OSError, ValueError):  # too long, or a null character in it
         return None
-    if _PATTERN.search(where.name) or any(sign in path for sign in "*?["):
+    if CODE.search(where.name) or any(sign in path for sign in "*?["):
         return SourceSpec("images", path, shown(path))
     return None
 

@@ -57,6 +57,19 @@ def test_existing_images_are_refused(tmp_path):
     ImageSink(tmp_path / "g_%04d.png").open(context())
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name"), [("f_%6d.png", "f_     7.png"), ("a*_%d.png", "a*_7.png")]
+)
+def test_existing_images_are_known_by_any_pattern(tmp_path, pattern, name):
+    with ImageSink(tmp_path / pattern) as sink:
+        sink.open(context())
+        sink.write(list(rendered(8))[7])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(UsageError) as caught:
+        ImageSink(tmp_path / pattern).open(context())
+    assert caught.value.reason == "EXISTS"
+
+
 def test_the_directory_must_exist(tmp_path):
     with pytest.raises(SinkError) as caught:
         ImageSink(tmp_path / "absent" / "f_%04d.png").open(context())

@@ -49,8 +49,8 @@ def test_what_is_no_pattern(typed, says):
 @given(
     stem=st.text("ab_-. (+[\\^$é", max_size=8),
     codes=st.lists(
-        st.sampled_from(["%03d", "%Y", "%H", "%S", "%j", "%%"]), max_size=3, unique=True
-    ),
+        st.sampled_from(["%03d", "%3d", "%Y", "%H", "%S", "%j", "%%"]), max_size=3, unique=True
+    ).filter(lambda codes: not {"%03d", "%3d"} <= set(codes)),
     number=st.integers(0, 10**6),
 )
 def test_every_name_that_is_made_is_found_again(tmp_path_factory, stem, codes, number):
@@ -64,9 +64,23 @@ def test_every_name_that_is_made_is_found_again(tmp_path_factory, stem, codes, n
     assert other != path
     other.touch()
     assert sorted(names.existing()) == sorted([path, other])
-    if "%03d" in codes or not set(codes) - {"%%"}:
+    if {"%03d", "%3d"} & set(codes) or not set(codes) - {"%%"}:
         assert again == number + 1
         assert names.first_number() == number + 2
+
+
+@pytest.mark.parametrize("zone", ["UTC0", "<-03>3", "<+0545>-5:45", "CET-1"])
+def test_time_zones_with_and_without_a_name(tmp_path, monkeypatch, zone):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        names = SegmentNames(tmp_path / "%H%M%S_%Z.mp4")
+        _, path = names.free(0)
+        path.touch()
+        assert names.existing() == [path]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_only_own_files_are_found(tmp_path):
