@@ -22,10 +22,13 @@ _REASONS: dict[int, tuple[str, str]] = {
 
 
 def coding_errors() -> tuple[type[Exception], ...]:
-    """Return what PyAV raises: many of FFmpeg's errors are neither OSError nor ValueError."""
+    """Return what PyAV raises: many of FFmpeg's errors are neither OSError nor ValueError.
+
+    Numbers that FFmpeg has no room for are an OverflowError.
+    """
     import av
 
-    return av.error.FFmpegError, OSError, ValueError
+    return av.error.FFmpegError, OSError, ValueError, OverflowError
 
 
 def sink_error(error: BaseException, what: str) -> SinkError:

@@ -22,7 +22,8 @@ VOID_NAME = "void"
 def class_shares(labels: U8, classes: ClassTable) -> dict[str, float]:
     """Return the share of the pixels of every class that is there, largest first.
 
-    The shares add up to 1; ids without a class count as ``void``.
+    The shares add up to 1; ids without a class count as ``void``, also where a class has that
+    name.
 
     Example:
         >>> from rtseg.engines.labels import CITYSCAPES
@@ -31,7 +32,8 @@ def class_shares(labels: U8, classes: ClassTable) -> dict[str, float]:
     """
     counts = np.bincount(labels.ravel(), minlength=256)
     shares = {name: int(counts[index]) / labels.size for index, name in enumerate(classes.names)}
-    shares[VOID_NAME] = int(counts[len(classes) :].sum()) / labels.size
+    without = int(counts[len(classes) :].sum()) / labels.size
+    shares[VOID_NAME] = shares.get(VOID_NAME, 0.0) + without
     present = ((name, share) for name, share in shares.items() if share > 0)
     return dict(sorted(present, key=lambda entry: -entry[1]))
 

@@ -153,21 +153,27 @@ class LabelVideoSink(Sink):
         self._file = OutputFile(self.path, overwrite=self._overwrite)
         info = context.source
         self._time_base = info.time_base
-        self._container = av.open(
-            self._file,
-            "w",
-            format="matroska",
-            container_options={"cluster_time_limit": "1000", "flush_packets": "1"},
-        )
-        stream: VideoStream = self._container.add_stream(
-            "ffv1",
-            rate=info.fps or Fraction(30),
-            options={"level": "3", "g": "1", "slicecrc": "1"},
-            width=info.width,
-            height=info.height,
-            time_base=self._time_base,
-        )
-        stream.codec_context.pix_fmt = "gray"
+        try:
+            self._container = av.open(
+                self._file,
+                "w",
+                format="matroska",
+                container_options={"cluster_time_limit": "1000", "flush_packets": "1"},
+            )
+            stream: VideoStream = self._container.add_stream(
+                "ffv1",
+                rate=info.fps or Fraction(30),
+                options={"level": "3", "g": "1", "slicecrc": "1"},
+                width=info.width,
+                height=info.height,
+                time_base=self._time_base,
+            )
+            stream.codec_context.pix_fmt = "gray"
+        except coding_errors() as error:
+            self._let_go()
+            raise SinkError(
+                f"cannot encode {self.name} as ffv1: {error}", reason="CODEC_UNSUPPORTED"
+            ) from error
         stream.codec_context.color_range = 2
         self._stream = stream
 
@@ -204,10 +210,17 @@ class LabelVideoSink(Sink):
         except coding_errors() as error:
             raise self._failed(error) from error
         finally:
-            self._container = self._stream = self._table = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of everything; a file that is whole stays as it is."""
+        container, file = self._container, self._file
+        self._container = self._stream = self._table = None
+        if file is not None:
             file.abandon()
+        if container is not None:
             try:
-                container.close()
+                container.close()  # writes nothing: the file is closed
             except coding_errors() as error:
                 _log.debug("%s: %s", self.name, error)
 

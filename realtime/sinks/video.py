@@ -144,7 +144,7 @@ class VideoFileSink(Sink):
             )
             self._stream = self._add_video(self._container, context)
             self._passthrough = Passthrough(self._container, templates, self.name)
-        except (av.error.FFmpegError, ValueError) as error:
+        except coding_errors() as error:
             self._give_up()
             raise SinkError(
                 f"cannot encode {self.name} as {self._options.codec}: {error}",

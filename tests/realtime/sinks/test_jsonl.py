@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rtseg.engines.labels import CITYSCAPES
+from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.realtime.sinks.jsonl import JsonlSink, class_shares
 from tests.realtime.sinks.parts import context, labels_of, rendered
 
@@ -38,3 +38,9 @@ def test_every_line_is_there_before_the_next_frame(tmp_path):
     assert last["stages_ms"] == {"infer": 1.5}
     assert sum(last["classes"].values()) == pytest.approx(1, abs=1e-4)
     assert last["classes"]["void"] == pytest.approx((labels_of(3) == 255).mean(), abs=1e-6)
+
+
+def test_a_class_may_be_called_void():
+    classes = ClassTable(("void", "road"), ((0, 0, 0), (9, 9, 9)))
+    shares = class_shares(np.array([[0, 0, 1, 1], [1, 1, 1, 255]], np.uint8), classes)
+    assert shares == {"road": 5 / 8, "void": 3 / 8}

@@ -127,3 +127,12 @@ def test_errors_of_ffmpegs_own_kind(tmp_path):
     with pytest.raises(SinkError, match="external library"):
         sink.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_cannot_be_begun_leaves_no_file(tmp_path):
+    sink = LabelVideoSink(tmp_path / "ids.mkv")
+    with pytest.raises(SinkError, match="cannot encode") as caught:
+        sink.open(context(time_base=Fraction(1, 1 << 40)))
+    assert caught.value.reason == "CODEC_UNSUPPORTED"
+    assert not list(tmp_path.iterdir())
+    sink.close()

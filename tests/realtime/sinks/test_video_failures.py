@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -282,3 +283,10 @@ def test_a_reader_that_goes_away(tmp_path):
     _, said = writer.communicate(timeout=60)
     assert time.monotonic() - began < 60
     assert b"the reader has gone" in said
+
+
+def test_numbers_that_ffmpeg_has_no_room_for(tmp_path):
+    with pytest.raises(SinkError, match="cannot encode") as caught:
+        VideoFileSink(tmp_path / "a.mkv").open(context(time_base=Fraction(1, 1 << 40)))
+    assert caught.value.reason == "CODEC_UNSUPPORTED"
+    assert not list(tmp_path.iterdir())
