@@ -1,7 +1,9 @@
 """Judge a network on labelled images, as Cityscapes does.
 
-The frame is squashed to the network's input, the prediction brought to the label's own
-size, and all pixels of all images go into one confusion matrix.
+The frame is brought to the network's input as in the loop: it fills it, or lies in its middle
+where the network wants frames to keep their shape (:mod:`rtseg.engines.fit`). The frame's part of
+the prediction is brought to the label's own size, and all pixels of all images go into one
+confusion matrix.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from rtseg.calibration.camvid import (
 from rtseg.calibration.cityscapes import Sample, find_samples, read_image, read_label
 from rtseg.calibration.metrics import Scores
 from rtseg.calibration.verify import cityscapes_table, count_pixels, score_pixels
+from rtseg.engines.fit import Fit
 from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.models.errors import ModelError, missing_package
@@ -38,6 +41,8 @@ U8 = NDArray[np.uint8]
 
 #: RGB uint8 (H, W, 3) and the label's (height, width) -> class ids uint8 of that size.
 Predictor = Callable[[U8, tuple[int, int]], U8]
+
+_UPSAMPLING = "upsample"  # the node of our exports that enlarges the logits
 
 
 @dataclass(frozen=True)
@@ -57,20 +62,87 @@ class OpenNetwork:
         return self.predict(image, size)
 
 
-def upsample_argmax(logits: NDArray[np.float32], size: tuple[int, int]) -> U8:
-    """Upsample logits (C, h, w) bilinearly to ``size`` (height, width); return the argmax.
+def upsample_argmax(
+    logits: NDArray[np.float32],
+    size: tuple[int, int],
+    *,
+    rows: tuple[float, float] = (0.0, 1.0),
+    columns: tuple[float, float] = (0.0, 1.0),
+) -> U8:
+    """Upsample logits bilinearly and return the class that leads at each pixel.
 
     Works class by class, so memory stays at two planes of the full size.
+
+    Args:
+        logits: float32 (C, h, w).
+        size: (height, width) of the result, in pixels.
+        rows: which part of the logits is wanted, from and to, as shares of their height.
+        columns: the same of their width.
+
+    Returns:
+        uint8 (height, width): class ids.
     """
     height, width = size
+    whole = rows == columns == (0.0, 1.0)
+    down = _places(rows, logits.shape[1], height)
+    across = _places(columns, logits.shape[2], width)
     best = np.full((height, width), -np.inf, np.float32)
     ids = np.zeros((height, width), np.uint8)
     for number, plane in enumerate(logits):
-        full = cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+        if whole:
+            full = cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+        else:
+            full = _between(_between(plane, *down).T, *across).T
         better = full > best
         ids[better] = number
         np.maximum(best, full, out=best)
     return ids
+
+
+def _places(
+    part: tuple[float, float], source: int, target: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Return each target's two neighbours in the source, and how much it has of the second."""
+    share = part[0] + (np.arange(target) + 0.5) / target * (part[1] - part[0])
+    at = np.clip(share * source - 0.5, 0, source - 1)
+    first = np.floor(at).astype(np.intp)
+    return first, np.minimum(first + 1, source - 1), (at - first).astype(np.float32)
+
+
+def _between(
+    plane: NDArray[np.float32],
+    first: NDArray[np.intp],
+    second: NDArray[np.intp],
+    share: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return rows that lie between two of a plane's rows each."""
+    before, weight = plane[first], share[:, None]
+    return np.asarray(before + (plane[second] - before) * weight, np.float32)
+
+
+def frame_argmax(
+    logits: NDArray[np.float32], image: U8, view: U8, fit: Fit, size: tuple[int, int]
+) -> U8:
+    """Return the classes that lead in a frame's part of the logits, at another size.
+
+    Args:
+        logits: float32 (C, h, w), of all the network's input.
+        image: the frame, uint8 (H, W, 3).
+        view: the network's input that was made of it, uint8 (rows, columns, 3).
+        fit: how it was made.
+        size: (height, width) of the result, in pixels.
+
+    Returns:
+        uint8 (height, width): class ids.
+    """
+    high, wide = view.shape[:2]
+    place = fit.place(image.shape[1], image.shape[0], wide, high)
+    return upsample_argmax(
+        logits,
+        size,
+        rows=(place.top / high, (place.top + place.height) / high),
+        columns=(place.left / wide, (place.left + place.width) / wide),
+    )
 
 
 def nearest(labels: U8, size: tuple[int, int]) -> U8:
@@ -80,23 +152,31 @@ def nearest(labels: U8, size: tuple[int, int]) -> U8:
     )
 
 
-def keras_predictor(model: keras.Model, upsample: str = "logits") -> OpenNetwork:
+def keras_predictor(
+    model: keras.Model, upsample: str = "logits", *, fit: Fit | None = None
+) -> OpenNetwork:
     """Predict with a Keras network of Cityscapes' classes.
 
     Args:
         model: the network.
         upsample: ``logits``, or ``labels``: class ids are taken at the network's input size
             and enlarged by nearest, as an engine's are.
+        fit: how frames are brought to its input; None as its exported file says
+            (`rtseg.models.export.STREET`).
     """
     height, width = (int(side) for side in model.input_shape[1:3])
+    from rtseg.models.export import STREET
+
+    as_exported = STREET if fit is None else fit
 
     def predict(image: U8, size: tuple[int, int]) -> U8:
-        view = array_to_engine_input(image, height, width)
+        view = array_to_engine_input(image, height, width, fit=as_exported)
         logits = np.asarray(model.predict_on_batch(view[None].astype(np.float32)))
         planes = np.ascontiguousarray(logits[0].transpose(2, 0, 1))
         if upsample == "logits":
-            return upsample_argmax(planes, size)
-        return nearest(upsample_argmax(planes, (height, width)), size)
+            return frame_argmax(planes, image, view, as_exported, size)
+        labels = upsample_argmax(planes, (height, width))
+        return nearest(as_exported.of_frame(labels, image.shape[1], image.shape[0]), size)
 
     return OpenNetwork(predict, CITYSCAPES)
 
@@ -138,9 +218,9 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
     except ImportError as error:
         raise missing_package("onnxruntime", "evaluating logits") from error
     try:
-        model = onnx.load(path)
-        ours = any(entry.key == METADATA_KEY for entry in model.metadata_props)
-        tail = next(node for node in model.graph.node if ours and node.name == "upsample")
+        given = onnx.load(path)
+        ours = any(entry.key == METADATA_KEY for entry in given.metadata_props)
+        next(node for node in given.graph.node if ours and node.name == _UPSAMPLING)
     except FileNotFoundError as error:
         raise ModelError(f"no such file: {path}", reason="NOT_FOUND") from error
     except StopIteration as error:
@@ -153,7 +233,9 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
             f"{path} is no ONNX file that can be read: {str(error).splitlines()[0]}",
             reason="BAD_WEIGHTS",
         ) from error
-    spec = adapt_onnx(path, size).spec
+    adapted = adapt_onnx(path, size)
+    spec, model = adapted.spec, adapted.model
+    tail = next(node for node in model.graph.node if node.name == _UPSAMPLING)
     del model.graph.output[:]
     model.graph.output.append(
         onnx.helper.make_tensor_value_info(tail.input[0], onnx.TensorProto.FLOAT, None)
@@ -161,7 +243,7 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(
-        model.SerializeToString(),
+        adapted.serialise(),
         options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=unsafe_optimizers(model),
@@ -169,8 +251,9 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
     entry = session.get_inputs()[0]
 
     def predict(image: U8, size: tuple[int, int]) -> U8:
-        view = array_to_engine_input(image, spec.height, spec.width)
-        return upsample_argmax(session.run(None, {entry.name: view[None]})[0][0], size)
+        view = array_to_engine_input(image, spec.height, spec.width, fit=spec.fit)
+        logits = session.run(None, {entry.name: view[None]})[0][0]
+        return frame_argmax(logits, image, view, spec.fit, size)
 
     return OpenNetwork(predict, spec.classes)
 

@@ -11,9 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.calibration.camvid import find_camvid, to_cityscapes_table
 from rtseg.calibration.cityscapes import find_samples, read_image, read_label
+from rtseg.engines.deployable import set_description
 from rtseg.engines.errors import EngineError
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.engines.preprocess import array_to_engine_input
+from rtseg.engines.shipped import shipped_models
+from rtseg.engines.spec import EngineSpec
 from rtseg.models.errors import ModelError
 from rtseg.models.evaluate import (
     as_text,
@@ -26,7 +29,8 @@ from rtseg.models.evaluate import (
     open_predictor,
     upsample_argmax,
 )
-from tests.calibration.nets import engine_file
+from rtseg.models.export import STREET
+from tests.calibration.nets import Builder, engine_file
 from tests.models.scenes import write_camvid, write_cityscapes
 
 
@@ -63,6 +67,15 @@ def test_upsampled_logits_equal_the_plain_way() -> None:
     logits = np.random.default_rng(0).normal(size=(5, 6, 8)).astype(np.float32)
     planes = [cv2.resize(p, (32, 24), interpolation=cv2.INTER_LINEAR) for p in logits]
     assert np.array_equal(upsample_argmax(logits, (24, 32)), np.stack(planes).argmax(0))
+
+
+def test_a_part_of_the_logits_is_what_all_of_them_hold_there() -> None:
+    logits = np.random.default_rng(0).normal(size=(5, 8, 8)).astype(np.float32)
+    whole = upsample_argmax(logits, (32, 64))
+    part = upsample_argmax(logits, (16, 64), rows=(0.25, 0.75))
+    assert (part == whole[8:24]).mean() > 0.999
+    part = upsample_argmax(logits, (32, 16), columns=(0.5, 0.75))
+    assert (part == whole[:, 32:48]).mean() > 0.999
 
 
 def test_nearest_mixes_nothing() -> None:
@@ -144,6 +157,106 @@ def test_a_network_of_any_size_takes_the_one_asked_for(tmp_path: Path) -> None:
         blocks = predict(image, (256, 256)).reshape(32, 8, 64, 4)
     assert (blocks == blocks[:, :1, :, :1]).all()
     assert len(np.unique(blocks)) > 1
+
+
+def bright_file(path: Path, cell: tuple[int, int], limit: float) -> Path:
+    """A network of 96x64, as we export them: class 5 where a cell is brighter, else class 3."""
+    weights, bias = np.zeros((19, 3, 1, 1), np.float32), np.zeros(19, np.float32)
+    weights[5], bias[3] = 1 / 3, limit
+    builder = Builder()
+    x = builder.node("Cast", ["frames"], "float", to=TensorProto.FLOAT)
+    x = builder.node("Transpose", [x], "nchw", perm=[0, 3, 1, 2])
+    x = builder.node("AveragePool", [x], "pool", kernel_shape=[*cell], strides=[*cell])
+    parts = [builder.constant("weights", weights), builder.constant("bias", bias)]
+    x = builder.node("Conv", [x, *parts], "logits")
+    x = builder.resize(x, "upsample", (1, 19, 64, 96))
+    x = builder.node("ArgMax", [x], "best", axis=1, keepdims=0)
+    x = builder.node("Cast", [x], "ids", to=TensorProto.UINT8)
+    graph = helper.make_graph(
+        builder.nodes,
+        "bright",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, [1, 64, 96, 3])],
+        [helper.make_tensor_value_info(x, TensorProto.UINT8, [1, 64, 96])],
+        builder.constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    spec = EngineSpec("bright", 64, 96, CITYSCAPES, pad=STREET.pad, stretch=STREET.stretch)
+    set_description(model, spec)
+    onnx.save(model, path)
+    return path
+
+
+class _Bright:
+    """Stands for the same as a Keras network."""
+
+    input_shape = (None, 64, 96, 3)
+
+    def __init__(self, cell: tuple[int, int], limit: float) -> None:
+        self.cell, self.limit = cell, limit
+
+    def predict_on_batch(self, views: Any) -> Any:
+        rows, columns = self.cell
+        cells = views.reshape(1, 64 // rows, rows, 96 // columns, columns, 3)
+        logits = np.zeros((1, 64 // rows, 96 // columns, 19), np.float32)
+        logits[..., 5] = cells.mean((2, 4, 5))
+        logits[..., 3] = self.limit
+        return logits
+
+
+def ways(path: Path, image: Any, cell: tuple[int, int], limit: float) -> list[Any]:
+    """What each way of judging says of an image, at its own size."""
+    size = image.shape[:2]
+    bright_file(path, cell, limit)
+    found = [logits_predictor(path)(image, size)]
+    for upsample in ("labels", "logits"):
+        keras_network: Any = _Bright(cell, limit)
+        found.append(keras_predictor(keras_network, upsample)(image, size))
+    with engine_predictor(path, backend="onnxruntime") as predict:
+        return [*found, predict(image, size)]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "gray"),
+    [(128, 64, True), (64, 64, True), (64, 128, False), (32, 256, False)],
+)
+def test_frames_keep_their_shape_whoever_judges(
+    tmp_path: Path, height: int, width: int, gray: bool
+) -> None:
+    """The whole input's mean tells whether a black frame has gray beside it."""
+    pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
+    black = np.zeros((height, width, 3), np.uint8)
+    for found in ways(tmp_path / "bright.onnx", black, (64, 96), 20):
+        assert (found == (5 if gray else 3)).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 64), (64, 64), (64, 128), (32, 256)])
+def test_things_are_found_where_they_are_whoever_judges(
+    tmp_path: Path, height: int, width: int
+) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
+    image = np.full((height, width, 3), 40, np.uint8)
+    image[height // 4 : height // 2, width // 4 : width // 2] = 250
+    wanted = np.where(image[:, :, 0] > 100, np.uint8(5), np.uint8(3))
+    for found in ways(tmp_path / "bright.onnx", image, (4, 4), 130):
+        assert (found == wanted).mean() > 0.96
+
+
+@pytest.mark.parametrize("upsample", ["labels", "logits"])
+def test_our_files_are_judged_at_the_size_asked_for(upsample: str) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra 'onnxruntime'")
+    shipped = next(model for model in shipped_models() if model.precision == "fp32")
+    image = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
+    with open_predictor(
+        shipped.path, network="", size=(64, 96), upsample=upsample, backend="onnxruntime"
+    ) as predict:
+        assert predict(image, (128, 256)).shape == (128, 256)
+    with (
+        pytest.raises(EngineError, match="multiples of 32"),
+        open_predictor(
+            shipped.path, network="", size=(60, 90), upsample=upsample, backend="onnxruntime"
+        ),
+    ):
+        pass
 
 
 def test_only_our_files_can_be_cut(tmp_path: Path) -> None:
