@@ -38,10 +38,10 @@ def writable_cache(cache_dir: Path | None, part: str) -> Path | None:
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write a file of the cache, all or nothing.
+    """Write a file, all or nothing, as a name of this process that then takes the place.
 
     Raises:
-        OSError: it cannot be written; whoever calls does without.
+        OSError: it cannot be written; a cache is done without.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

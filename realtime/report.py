@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rtseg.engines.cache import keep
 from rtseg.engines.engine import EngineProfile
 from rtseg.engines.spec import EngineSpec
 from rtseg.realtime import environment
@@ -170,13 +171,16 @@ def check_report_path(path: Path) -> None:
     Raises:
         SinkError: there is no such directory, or no permission.
     """
-    folder, why = path.parent, ""
+    place = Path(os.path.realpath(path))
+    folder, why = place.parent, ""
     if not folder.is_dir():
         why = "its directory does not exist"
-    elif path.is_dir():
+    elif place.is_dir():
         why = "it is a directory"
-    elif not os.access(path if path.exists() else folder, os.W_OK):
+    elif place.exists() and not os.access(place, os.W_OK):
         why = "no permission"
+    elif not _is_special(place) and not os.access(folder, os.W_OK | os.X_OK):
+        why = "no permission to write into its directory"
     if why:
         reason = "NOT_WRITABLE" if folder.is_dir() else "NOT_FOUND"
         raise SinkError(f"cannot write the profile to {path}: {why}", reason=reason)
@@ -188,19 +192,23 @@ def write_report(text: str, path: Path) -> None:
     Raises:
         SinkError: the file cannot be written.
     """
-    special = path.exists() and not path.is_file()  # a pipe, or a device such as /dev/stdout
-    place = path if special else path.with_name(f".{path.name}.partial")
+    # Names of files that are no UTF-8 are in it as lone surrogates.
+    data = text.encode(errors="backslashreplace")
     try:
-        place.write_text(text, encoding="utf-8")
-        if place != path:
-            os.replace(place, path.resolve())
+        if _is_special(path):
+            path.write_bytes(data)
+        else:  # beside the file itself: a link may lead into another file system
+            keep(Path(os.path.realpath(path)), data)
     except OSError as error:
-        if place != path:
-            place.unlink(missing_ok=True)
         raise SinkError(
             f"cannot write the profile to {path}: {error.strerror or error}",
             reason="NO_SPACE" if error.errno == 28 else "NOT_WRITABLE",
         ) from error
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether it is a pipe, or a device such as ``/dev/stdout``."""
+    return path.exists() and not path.is_file()
 
 
 def build_report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from rtseg.engines.spec import EngineSpec
 from rtseg.realtime.cli import main
 from rtseg.realtime.errors import SinkError
 from rtseg.realtime.profile import STAGES, Profiler
-from rtseg.realtime.report import RunReport, build_report, check_report_path
+from rtseg.realtime.report import RunReport, build_report, check_report_path, write_report
 from tests.realtime.parts import GraySource
+from tests.realtime.sources.rights import unprivileged
 
 
 def report_of(
@@ -99,3 +101,38 @@ def test_a_profile_that_cannot_be_written_is_refused_before_the_run(tmp_path: Pa
     out = tmp_path / "seg.mp4"
     assert main(["testsrc", str(out), "--profile", str(tmp_path / "absent" / "p.json")]) == 1
     assert not out.exists()
+
+
+def test_a_folder_that_may_not_be_written_into_is_said_before_the_run() -> None:
+    """A report takes the place of a file in it, and for that a writable file is not enough."""
+    with tempfile.TemporaryDirectory() as folder:
+        locked, link = Path(folder) / "locked", Path(folder) / "link.json"
+        locked.mkdir()
+        (locked / "p.json").touch()
+        (locked / "p.json").chmod(0o666)
+        link.symlink_to(locked / "p.json")
+        Path(folder).chmod(0o777)
+        locked.chmod(0o555)
+        with unprivileged():
+            for path in (locked / "p.json", link):
+                with pytest.raises(SinkError, match="no permission") as caught:
+                    check_report_path(path)
+                assert caught.value.reason == "NOT_WRITABLE"
+    check_report_path(Path("/dev/stdout"))
+
+
+def test_a_name_that_is_no_utf8_is_written_escaped(tmp_path: Path) -> None:
+    write_report("out_\udcff.mp4", tmp_path / "p.html")
+    assert (tmp_path / "p.html").read_text() == r"out_\udcff.mp4"
+    assert [path.name for path in tmp_path.iterdir()] == ["p.html"]
+
+
+def test_a_link_into_another_file_system_is_followed(tmp_path: Path) -> None:
+    """A file is not moved from one file system into another; /dev/shm often is one."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as far:
+        (tmp_path / "p.json").symlink_to(Path(far) / "real.json")
+        for text in ("first", "second"):
+            write_report(text, tmp_path / "p.json")
+            assert (Path(far) / "real.json").read_text() == text
+        assert [path.name for path in Path(far).iterdir()] == ["real.json"]
+        assert (tmp_path / "p.json").is_symlink()
