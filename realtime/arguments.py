@@ -160,6 +160,12 @@ def _add_input(parser: Parser) -> None:
         help="keep the newest N of them, delete the oldest (default: all)",
     )
     group.add_argument(
+        "--record",
+        metavar="FILE|DIR",
+        help="the pictures as they came, with the sound, beside the outputs; a directory for "
+        "several sources",
+    )
+    group.add_argument(
         "--labels-out", metavar="DIR|FILE.mkv", help="class ids without loss: PNGs or gray video"
     )
     group.add_argument(

@@ -82,7 +82,8 @@ def source_options(options: argparse.Namespace) -> SourceOptions:
         timeout_s=options.timeout,
         reconnect=options.reconnect,
         hwaccel=options.hwaccel,
-        live_sound=not options.no_audio and any(map(takes_sound, options.out)),
+        live_sound=not options.no_audio
+        and any(map(takes_sound, [*options.out, *filter(None, [options.record])])),
     )
 
 
@@ -138,7 +139,7 @@ def sink_texts(options: argparse.Namespace) -> list[str]:
         parse_sink(text)  # errors of form come before anything is opened
     if options.headless and "window" in texts:
         raise UsageError("--headless and --out window exclude each other. Allowed: one of them")
-    if texts or options.labels_out or options.jsonl:
+    if texts or options.record or options.labels_out or options.jsonl:
         return texts
     if options.profile is not None:
         return ["null"]
@@ -173,8 +174,9 @@ def sink_options(
         label_ids="cityscapes" if options.label_ids == "cityscapes" else "trainids",
         controls=controls,
         web=web,
-        segment=segment_options(options.segment, options.segment_files, texts),
-        inputs=inputs,
+        segment=segment_options(
+            options.segment, options.segment_files, [*texts, *filter(None, [options.record])]
+        ),
     )
 
 
@@ -194,7 +196,7 @@ def refuse_output_clashes(
     """
     from rtseg.realtime.sources.images import find_images
 
-    files = (options.labels_out, options.jsonl, options.profile, options.trace)
+    files = (options.record, options.labels_out, options.jsonl, options.profile, options.trace)
     outputs = [*texts, *filter(None, files)]
     for target in map(parse_sink, texts):
         if target.kind == "directory":
@@ -212,6 +214,10 @@ def open_sinks(
 ) -> list[Sink]:
     """Return every output that was asked for; files that exist are refused here."""
     sinks = [open_sink(text, wanted) for text in texts]
+    if options.record:
+        from rtseg.realtime.sinks.source_pictures import SourcePicturesSink
+
+        sinks.append(SourcePicturesSink(options.record, wanted))
     if options.labels_out:
         sinks.append(open_label_sink(options.labels_out, wanted))
     if options.jsonl:

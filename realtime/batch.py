@@ -26,7 +26,7 @@ _log = logging.getLogger("rtseg.realtime")
 STEM = "{stem}"
 """Stands for a clip's name in the names of outputs; unique among the clips."""
 
-_FILES = ("labels_out", "jsonl", "profile", "trace")
+_FILES = ("record", "labels_out", "jsonl", "profile", "trace")
 
 
 def run_batch(options: argparse.Namespace, say: Callable[[RealtimeError], int]) -> int:
@@ -127,7 +127,7 @@ def _check_outputs(options: argparse.Namespace, clips: Sequence[NamedSource]) ->
     for option, text in named:
         if not text or STEM in text or (option == "--out" and parse_sink(text).kind in _SHARED):
             continue
-        folder = option in ("--out", "--labels-out") and (
+        folder = option in ("--out", "--record", "--labels-out") and (
             Path(text).is_dir() or text.endswith("/") or option == "--labels-out"
         )
         if folder and not Path(text).suffix and len(stems) == len(clips):

@@ -37,6 +37,7 @@ from rtseg.realtime.sinks.resolve import (
     takes_sound,
 )
 from rtseg.realtime.sinks.sink import Sink
+from rtseg.realtime.sinks.source_pictures import SourcePicturesSink
 from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.sources.several import NamedSource
 from rtseg.realtime.stream import Stream
@@ -65,6 +66,11 @@ def run_several(
         raise UsageError(
             "--labels-out of several sources is a directory. "
             f"Received: {options.labels_out!r} for {len(sources)} sources"
+        )
+    if options.record and parse_sink(options.record).kind != "directory":
+        raise UsageError(
+            "--record of several sources is a directory. "
+            f"Received: {options.record!r} for {len(sources)} sources"
         )
     if options.keyframes is not None and options.keyframes > 1:
         raise UsageError(
@@ -195,6 +201,8 @@ def _own_sinks(
     lines: JsonlFile | None,
 ) -> list[Sink]:
     sinks = [open_sink(text, wanted) for text in texts]
+    if options.record:
+        sinks.append(SourcePicturesSink(options.record, wanted))
     if options.labels_out:
         sinks.append(open_label_sink(options.labels_out, wanted))
     if lines is not None:
