@@ -7,13 +7,13 @@ import json
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.errors import SinkError
+from rtseg.realtime.sinks.child import start_module
 from rtseg.realtime.sinks.relay import HEADER, Target
 
 if TYPE_CHECKING:
@@ -41,18 +41,7 @@ class RelayProcess:
         self._answer_s = answer_s
         self._stall_s = stall_s
         self._said = b""
-        # The parent's import path, but not the folder it happens to run in.
-        paths = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "rtseg.realtime.sinks.relay"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            cwd="/",
-            env={**os.environ, "PYTHONPATH": paths},
-            start_new_session=True,
-        )
+        self._process = start_module("rtseg.realtime.sinks.relay", complaints=subprocess.DEVNULL)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()

@@ -6,7 +6,6 @@ import logging
 import os
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import SinkError
 from rtseg.realtime.frame import U8, Rendered, now_ns
+from rtseg.realtime.sinks.child import start_module
 from rtseg.realtime.sinks.display import has_display
 from rtseg.realtime.sinks.images import save_picture, to_bgr
 from rtseg.realtime.sinks.sink import Sink, SinkContext
@@ -78,15 +78,13 @@ class WindowSink(Sink):
         title = self._title if self._title is not None else f"rt-seg {context.source.name}"
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the window)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "rtseg.realtime.sinks.viewer", title],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._complaints,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C is for the loop, which then closes the window
+            # Ctrl-C is for the loop, which then closes the window.
+            self._process = start_module(
+                "rtseg.realtime.sinks.viewer", title, complaints=self._complaints
             )
         except OSError as error:
+            self._complaints.close()
+            self._complaints = None
             raise SinkError(
                 f"cannot start the window: {error.strerror}", reason="NO_DISPLAY"
             ) from error
