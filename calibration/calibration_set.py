@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.cityscapes import find_samples
 from rtseg.calibration.errors import CalibrationError
+from rtseg.engines.deinterlace import Deinterlacer
 from rtseg.engines.errors import EngineError
 from rtseg.engines.fit import FILL, Fit
 from rtseg.engines.preprocess import to_engine_input
@@ -251,9 +252,9 @@ def _decode(path: Path, upright: bool = True) -> Iterator[av.VideoFrame]:
         with av.open(f"file:{path}", **more) as container:
             if not container.streams.video:
                 raise CalibrationError(f"{path} holds no picture", reason="BAD_DATA")
-            turner = Turner()
+            turner, fields = Turner(), Deinterlacer(str(path))
             for frame in container.decode(container.streams.video[0]):
-                yield turner.upright(frame) if upright else frame
+                yield turner.upright(fields.progressive(frame)) if upright else frame
     except (av.FFmpegError, OSError) as error:
         raise CalibrationError(
             f"{path} cannot be read as an image or video: {error.strerror or error}",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from rtseg.engines.deinterlace import Deinterlacer
 from rtseg.engines.upright import Turner
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, now_ns
@@ -66,6 +67,7 @@ class FrameReader:
         self._hurt = False
         self._said_hurt = False
         self.turner = Turner()
+        self._fields = Deinterlacer(name)
         self._tones = ToneMapper(name)
         self._container = container
         self._video = video
@@ -150,7 +152,7 @@ class FrameReader:
             self._index += 1
             yield Frame(
                 index=index,
-                video=self._tones.to_sdr(self.turner.upright(picture)),
+                video=self._shown(picture),
                 pts=pts,
                 time_base=tick,
                 captured_ns=captured_ns,
@@ -159,6 +161,10 @@ class FrameReader:
                 damaged=self._was_hurt(),
             )
         self._lap_end = timeline.last + timeline.step
+
+    def _shown(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """Return a decoded picture progressive, upright and in SDR."""
+        return self._tones.to_sdr(self.turner.upright(self._fields.progressive(picture)))
 
     def _was_hurt(self) -> bool:
         hurt, self._hurt = self._hurt, False
