@@ -263,6 +263,11 @@ def _add_view(parser: Parser) -> None:
     )
     group.add_argument("--classes", metavar="A,B", help="colour only these")
     group.add_argument("--ignore-class", metavar="A,B", help="do not colour these")
+    group.add_argument(
+        "--ignore-mask",
+        metavar="FILE.png",
+        help="a picture laid over the frame: where it is white, nothing is said (bonnet, clock)",
+    )
     group.add_argument("--legend", action="store_true", help="names and colours in the picture")
     group.add_argument(
         "--hud",
@@ -381,6 +386,11 @@ def _add_encode(parser: Parser) -> None:
         "--crf", type=number(int, 0, 63), metavar="N", help="quality, less is better"
     )
     group.add_argument("--bitrate", metavar="N[k|M]", help="instead of --crf")
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="of the encoder: ultrafast (h264's default) to veryslow; slower is smaller",
+    )
     group.add_argument("--no-audio", action="store_true", help="leave sound and subtitles out")
 
 

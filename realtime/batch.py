@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import json
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +14,7 @@ from rtseg.engines.engine import Engine
 from rtseg.realtime.early import EarlyEngine
 from rtseg.realtime.errors import RealtimeError, UsageError
 from rtseg.realtime.frame import SourceInfo
+from rtseg.realtime.log import NOTICE
 from rtseg.realtime.session import run_session
 from rtseg.realtime.sinks.resolve import parse_sink
 from rtseg.realtime.sources.clips import find_clips
@@ -49,12 +48,12 @@ def run_batch(options: argparse.Namespace, say: Callable[[RealtimeError], int]) 
         early = stack.enter_context(EarlyEngine(options, clips[0].spec))
         kept = stack.enter_context(_KeptEngine(early))
         for number, clip in enumerate(clips, 1):
-            _say(options, f"clip {number} of {len(clips)}: {clip.spec.name}")
+            _log.log(NOTICE, "clip %d of %d: %s", number, len(clips), clip.spec.name)
             try:
                 code = run_session(_of_clip(options, clip), [clip], kept)
             except RealtimeError as error:
                 if error.reason == "EXISTS" and options.skip_existing:
-                    _say(options, f"skipped: {error}")
+                    _log.log(NOTICE, "skipped: %s", error)
                     skipped += 1
                     continue
                 if isinstance(error, UsageError) and error.reason != "EXISTS":
@@ -69,7 +68,7 @@ def run_batch(options: argparse.Namespace, say: Callable[[RealtimeError], int]) 
             done += 1
     names = f" ({', '.join(failed)})" if failed else ""
     counts = f"{done} done, {skipped} skipped, {len(failed)} failed{names}"
-    _say(options, f"{len(clips)} clips: {counts}")
+    _log.log(NOTICE, "%d clips: %s", len(clips), counts)
     return 1 if failed else 0
 
 
@@ -92,15 +91,6 @@ class _KeptEngine:
     def __exit__(self, *_: object) -> None:
         if self._engine is not None:
             self._engine.close()
-
-
-def _say(options: argparse.Namespace, line: str) -> None:
-    """Say on stderr how far it is."""
-    if options.quiet:
-        return
-    if options.log_format == "json":
-        line = json.dumps({"level": "info", "message": line})
-    print(line, file=sys.stderr, flush=True)
 
 
 def _of_clip(options: argparse.Namespace, clip: NamedSource) -> argparse.Namespace:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 
 from rtseg.engines.labels import ClassTable
 from rtseg.realtime.errors import UsageError
+from rtseg.realtime.ignored_area import IgnoredArea, read_mask
 from rtseg.realtime.palette import select_classes
 from rtseg.realtime.redact import RedactOptions, Redactor
 from rtseg.realtime.refine import Chain, Refiner
@@ -46,7 +48,7 @@ def build_refiner(options: argparse.Namespace, classes: ClassTable) -> Refiner |
         classes: the engine's.
 
     Raises:
-        UsageError: a class that the engine does not know.
+        UsageError: a class that the engine does not know, or no mask.
     """
     check_refine_options(options)
     links: list[Refiner] = []
@@ -60,6 +62,8 @@ def build_refiner(options: argparse.Namespace, classes: ClassTable) -> Refiner |
         }
         wanted = {name: value for name, value in given.items() if value is not None}
         links.append(Redactor(RedactOptions(select_classes(options.redact, classes), **wanted)))
+    if options.ignore_mask is not None:  # last: what it leaves out is covered all the same
+        links.append(IgnoredArea(read_mask(Path(options.ignore_mask))))
     return Chain(links) if links else None
 
 

@@ -20,6 +20,7 @@ class Codec:
         quality_option: FFmpeg's name of the quality option.
         crf_range: what the encoder takes.
         tag: the container tag that players want, or empty.
+        presets: trades of speed for size that the encoder knows, the fastest first.
     """
 
     encoder: str
@@ -28,20 +29,41 @@ class Codec:
     quality_option: str = "crf"
     crf_range: tuple[int, int] = (0, 51)
     tag: str = ""
+    presets: tuple[str, ...] = ()
 
 
-_H264 = Codec("libx264", (("preset", "ultrafast"),), 23)
-_H265 = Codec(
-    "libx265", (("preset", "ultrafast"), ("x265-params", "log-level=error")), 28, tag="hvc1"
+_X26 = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"),
+    *("veryslow", "placebo"),
 )
-_AV1 = Codec("libsvtav1", (("preset", "10"),), 35, crf_range=(0, 63))
+_H264 = Codec("libx264", (("preset", "ultrafast"),), 23, presets=_X26)
+_H265 = Codec(
+    "libx265",
+    (("preset", "ultrafast"), ("x265-params", "log-level=error")),
+    28,
+    tag="hvc1",
+    presets=_X26,
+)
+_AV1 = Codec(
+    "libsvtav1",
+    (("preset", "10"),),
+    35,
+    crf_range=(0, 63),
+    presets=tuple(str(number) for number in range(13, -1, -1)),
+)
 _VP9 = Codec(
     "libvpx-vp9",
     (("deadline", "realtime"), ("cpu-used", "8"), ("row-mt", "1")),
     33,
     crf_range=(0, 63),
 )
-_NVENC = Codec("h264_nvenc", (("preset", "p3"), ("tune", "ll")), 23, quality_option="cq")
+_NVENC = Codec(
+    "h264_nvenc",
+    (("preset", "p3"), ("tune", "ll")),
+    23,
+    quality_option="cq",
+    presets=tuple(f"p{number}" for number in range(1, 8)),
+)
 
 CODECS: dict[str, Codec] = {
     "h264": _H264,
@@ -71,7 +93,7 @@ class EncodeOptions:
         keyframe_s: longest time between two keyframes, seconds: how fine seeking is.
 
     Raises:
-        UsageError: unknown codec, or a number out of range.
+        UsageError: unknown codec or preset, or a number out of range.
     """
 
     codec: str = "h264"
@@ -94,6 +116,9 @@ class EncodeOptions:
             )
         if self.crf is not None and self.bitrate_bps is not None:
             raise UsageError("crf and bit rate exclude each other. Allowed: one of them")
+        if self.preset is not None and self.preset not in codec.presets:
+            allowed = ", ".join(codec.presets) or "none"
+            raise UsageError(f"unknown preset {self.preset!r} of {self.codec}. Allowed: {allowed}")
         if self.threads < 0:
             raise UsageError(f"threads must be 0 (automatic) or more. Received: {self.threads}")
         if not (self.keyframe_s > 0 and math.isfinite(self.keyframe_s)):

@@ -341,3 +341,23 @@ def test_a_picture_that_nothing_was_left_out_before_keeps_its_own_length(tmp_pat
         sink.write(item)
     sink.close()
     assert sink.end_s == 51 * TICKS * TIME_BASE
+
+
+def test_a_slower_preset_gives_smaller_files(tmp_path):
+    size = {}
+    for preset in ("ultrafast", "veryfast"):
+        path = tmp_path / f"{preset}.mp4"
+        with VideoFileSink(path, EncodeOptions(preset=preset)) as sink:
+            sink.open(context())
+            write_frames(sink, 60)
+        size[preset] = path.stat().st_size
+    assert size["veryfast"] < size["ultrafast"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "preset", "allowed"),
+    [("h264", "quick", "veryfast"), ("av1", "fast", "10"), ("vp9", "fast", "none")],
+)
+def test_a_preset_that_the_encoder_does_not_know(codec, preset, allowed):
+    with pytest.raises(UsageError, match=f"unknown preset '{preset}' of {codec}.*{allowed}"):
+        EncodeOptions(codec=codec, preset=preset)
