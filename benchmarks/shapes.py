@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from common import machine
 
@@ -22,6 +21,7 @@ from rtseg.calibration.verify import cityscapes_table, count_pixels, score_pixel
 from rtseg.engines.engine import U8, Engine
 from rtseg.engines.fit import FILL, Fit
 from rtseg.engines.labels import CITYSCAPES
+from rtseg.engines.nearest import scale_nearest
 from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.engines.registry import open_engine
 
@@ -52,9 +52,8 @@ def judged(engine: Engine, samples: list[Sample], shape: tuple[int, int], fit: F
     for image, label in pairs(samples, shape):
         pixels = array_to_engine_input(image, spec.height, spec.width, fit=fit)
         ids = fit.of_frame(engine.infer(pixels[None])[0], image.shape[1], image.shape[0])
-        size = (label.shape[1], label.shape[0])
-        large = cv2.resize(table[ids], size, interpolation=cv2.INTER_NEAREST)
-        matrix += count_pixels(label, np.asarray(large, np.uint8), len(CITYSCAPES))
+        large = scale_nearest(table[ids], *label.shape)
+        matrix += count_pixels(label, large, len(CITYSCAPES))
     scores = score_pixels(matrix)
     return f"{100 * scores.mean_iou:.1f}, {100 * scores.pixel_accuracy:.1f}"
 

@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from common import machine
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.metrics import confusion_matrix, scores
 from rtseg.engines.engine import Engine
 from rtseg.engines.keyframes import KeyframeEngine
+from rtseg.engines.nearest import scale_nearest
 from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.engines.quality import quality_points
 from rtseg.engines.registry import open_engine
@@ -74,9 +74,7 @@ def judged(found: list[U8], reference: list[U8]) -> tuple[float, float]:
     """Return mIoU and pixel accuracy in percent."""
     total = np.zeros((CLASSES, CLASSES), np.int64)
     for labels, wanted in zip(found, reference, strict=True):
-        size = (wanted.shape[1], wanted.shape[0])
-        large = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-        total += confusion_matrix(wanted, large, CLASSES)
+        total += confusion_matrix(wanted, scale_nearest(labels, *wanted.shape), CLASSES)
     result = scores(total)
     return 100 * result.mean_iou, 100 * result.pixel_accuracy
 

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.metrics import Counts, Scores, confusion_matrix, scores
 from rtseg.engines.engine import Engine, Handle
 from rtseg.engines.labels import CITYSCAPES, VOID_ID, ClassTable
+from rtseg.engines.nearest import scale_nearest
 from rtseg.engines.preprocess import to_engine_input
 
 U8 = NDArray[np.uint8]
@@ -68,8 +68,9 @@ def verify_engine(
 ) -> Verdict:
     """Run an engine over labelled images.
 
-    Class ids are brought to the label's size with the nearest neighbour, as the loop does
-    for the frame. Classes are matched by name; what Cityscapes does not judge is wrong.
+    Class ids are brought to the label's size by the rule by which the loop brings them to the
+    frame's (:mod:`rtseg.engines.nearest`). Classes are matched by name; what Cityscapes does
+    not judge is wrong.
 
     Args:
         engine: an open engine that knows the 19 classes of Cityscapes, in any order.
@@ -94,9 +95,8 @@ def verify_engine(
         sample, frame_size, handle = waiting.popleft()
         answer = spec.fit.of_frame(engine.result(handle)[0], *frame_size)
         label = read_label(sample)
-        size = (label.shape[1], label.shape[0])
-        large = cv2.resize(to_train_id[answer], size, interpolation=cv2.INTER_NEAREST)
-        matrix += count_pixels(label, np.asarray(large, np.uint8), len(CITYSCAPES))
+        large = scale_nearest(to_train_id[answer], *label.shape)
+        matrix += count_pixels(label, large, len(CITYSCAPES))
         answers.append(answer)
         if progress:
             progress("verify", len(answers), len(samples))

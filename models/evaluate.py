@@ -29,6 +29,7 @@ from rtseg.calibration.metrics import Scores
 from rtseg.calibration.verify import cityscapes_table, count_pixels, score_pixels
 from rtseg.engines.fit import Fit
 from rtseg.engines.labels import CITYSCAPES, ClassTable
+from rtseg.engines.nearest import scale_nearest
 from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.models.errors import ModelError, missing_package
 
@@ -145,13 +146,6 @@ def frame_argmax(
     )
 
 
-def nearest(labels: U8, size: tuple[int, int]) -> U8:
-    """Enlarge class ids (h, w) to ``size`` (height, width) without mixing them."""
-    return np.asarray(
-        cv2.resize(labels, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8
-    )
-
-
 def keras_predictor(
     model: keras.Model, upsample: str = "logits", *, fit: Fit | None = None
 ) -> OpenNetwork:
@@ -176,7 +170,7 @@ def keras_predictor(
         if upsample == "logits":
             return frame_argmax(planes, image, view, as_exported, size)
         labels = upsample_argmax(planes, (height, width))
-        return nearest(as_exported.of_frame(labels, image.shape[1], image.shape[0]), size)
+        return scale_nearest(as_exported.of_frame(labels, image.shape[1], image.shape[0]), *size)
 
     return OpenNetwork(predict, CITYSCAPES)
 
@@ -192,7 +186,7 @@ def engine_predictor(path: Path, **options: Any) -> Iterator[OpenNetwork]:
         def predict(image: U8, size: tuple[int, int]) -> U8:
             view = array_to_engine_input(image, spec.height, spec.width, fit=spec.fit)
             labels = engine.infer(view[None])[0]
-            return nearest(spec.fit.of_frame(labels, image.shape[1], image.shape[0]), size)
+            return scale_nearest(spec.fit.of_frame(labels, image.shape[1], image.shape[0]), *size)
 
         yield OpenNetwork(predict, spec.classes)
 

@@ -1,23 +1,13 @@
-"""Exact nearest-neighbour scaling of class ids."""
+"""Exact nearest-neighbour scaling of class ids, many planes of one size after another."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
-from numpy.typing import NDArray
 
+from rtseg.engines.nearest import nearest_index, scale_nearest
 from rtseg.realtime.frame import U8
 
-
-def nearest_index(source: int, target: int) -> NDArray[np.intp]:
-    """Return the source position of every target position, half-pixel convention.
-
-    Target pixel ``i`` has its centre at ``(i + 0.5) * source / target`` and takes the source
-    pixel in which that point lies: ``floor((2 * i + 1) * source / (2 * target))``, computed
-    in integers.
-    """
-    return ((2 * np.arange(target, dtype=np.int64) + 1) * source // (2 * target)).astype(np.intp)
+__all__ = ["NearestGrid", "nearest_index", "scale_nearest"]
 
 
 class NearestGrid:
@@ -66,17 +56,3 @@ class NearestGrid:
             return wide
         np.take(wide, self._rows, axis=0, out=self._full, mode="clip")
         return self._full
-
-
-def scale_nearest(plane: U8, height: int, width: int) -> U8:
-    """Return a uint8 H×W plane scaled to height×width by nearest neighbour, as a new array."""
-    source = (plane.shape[0], plane.shape[1])
-    rows, columns = _indices(source, (height, width))
-    return np.ascontiguousarray(plane[rows[:, None], columns[None, :]])
-
-
-@lru_cache(maxsize=4)
-def _indices(
-    source: tuple[int, int], target: tuple[int, int]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    return nearest_index(source[0], target[0]), nearest_index(source[1], target[1])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from rtseg.calibration.calibration_set import read_frame
 from rtseg.calibration.cityscapes import Sample, find_samples
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.verify import cityscapes_table, count_pixels, score_pixels, verify_engine
 from rtseg.engines.labels import CITYSCAPES
+from rtseg.engines.preprocess import to_engine_input
 from rtseg.engines.registry import open_engine
+from rtseg.realtime.nearest import NearestGrid
 from tests.calibration.nets import engine_file, named
 from tests.models.scenes import write_cityscapes
 
@@ -79,3 +83,21 @@ def test_a_larger_table_is_judged_and_a_smaller_one_refused(
         pytest.raises(CalibrationError, match="lacks classes of Cityscapes: bicycle"),
     ):
         verify_engine(engine, samples)
+
+
+@pytest.mark.parametrize("size", [(40, 24), (24, 40), (77, 61)])
+def test_class_ids_are_enlarged_and_shrunk_as_the_loop_does(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Judged against the loop's own answer, no pixel is wrong."""
+    root = write_cityscapes(tmp_path / "city", "val", count=1)
+    (sample,) = find_samples(root, "val")
+    assert sample.label is not None
+    file = engine_file(tmp_path / "net.onnx", list(range(19)), CITYSCAPES.names)
+    with open_engine(file, backend="openvino", precision="fp32") as engine:
+        pixels = to_engine_input(read_frame(sample.image), engine.spec.height, engine.spec.width)
+        ids = engine.infer(pixels[None])[0]
+        assert cv2.imwrite(str(sample.label), NearestGrid(ids.shape, size).scale(ids))
+        found = verify_engine(engine, [sample]).scores
+    assert len(np.unique(ids)) > 1
+    assert found.pixel_accuracy == 1.0

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtseg.realtime.nearest import NearestGrid, nearest_index, scale_nearest
+from rtseg.realtime.nearest import NearestGrid, scale_nearest
 
 length = st.integers(1, 70)
 
@@ -25,15 +25,6 @@ def test_every_size_is_exact(height, width, new_height, new_width, seed):
     assert np.array_equal(grid.scale(plane), wanted)
     assert np.array_equal(grid.scale(plane), wanted)
     assert np.array_equal(scale_nearest(plane, new_height, new_width), wanted)
-
-
-@given(st.integers(1, 5000), st.integers(1, 5000))
-def test_indices_stay_inside_and_never_go_back(source, target):
-    index = nearest_index(source, target)
-    assert len(index) == target
-    assert index[0] >= 0
-    assert index[-1] < source
-    assert (np.diff(index) >= 0).all()
 
 
 def test_whole_factors_repeat_and_sizes_of_video_are_exact():
