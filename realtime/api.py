@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
@@ -45,12 +46,14 @@ class Result:
         pts_s: presentation time in seconds from the first frame.
         raw_labels: uint8, H×W at the engine's size: class ids.
         stages_ms: milliseconds of each stage of the loop so far.
+        captured_at: when a live source's frame was handed over, in UTC; None for a file's.
     """
 
     index: int
     pts_s: float
     raw_labels: U8
     stages_ms: dict[str, float]
+    captured_at: datetime | None
     _frame: Frame
     _renderer: Renderer
 
@@ -225,7 +228,13 @@ class Segmenter:
                 while (item := running.next()) is not None:
                     frame = item.frame
                     yield Result(
-                        frame.index, frame.pts_s, item.labels, item.stages_ms, frame, renderer
+                        index=frame.index,
+                        pts_s=frame.pts_s,
+                        raw_labels=item.labels,
+                        stages_ms=item.stages_ms,
+                        captured_at=frame.captured_at if opened.info.live else None,
+                        _frame=frame,
+                        _renderer=renderer,
                     )
             finally:
                 running.end()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rtseg.realtime.wallclock import utc
 
 if TYPE_CHECKING:
     import av
@@ -99,6 +102,11 @@ class Frame:
         if ticks > 0 and self.video.time_base:
             return Fraction(ticks * self.video.time_base)
         return None
+
+    @property
+    def captured_at(self) -> datetime:
+        """``captured_ns`` as the time of day, in UTC."""
+        return utc(self.captured_ns)
 
     def __repr__(self) -> str:
         return (

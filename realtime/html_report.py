@@ -113,7 +113,8 @@ def html_report(
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<p class="soft">{_engine(report)} · ended: {escape(report.end)} · {_length(report.elapsed_s)}</p>
+<p class="soft">{_engine(report)} · {_begun(report)}ended: {escape(report.end)} · \
+{_length(report.elapsed_s)}</p>
 <div class="figures">{tiles}</div>
 <section>
 <h2>Stages</h2>
@@ -284,6 +285,10 @@ def _frames(report: RunReport) -> Iterable[tuple[str, object]]:
     yield "reconnects", report.reconnects
     yield "stalls", report.stalls
     yield "warm-up runs, left out", report.warmup_runs
+
+
+def _begun(report: RunReport) -> str:
+    return f"begun: {escape(report.begun_at)} · " if report.begun_at else ""
 
 
 def _environment(report: RunReport) -> Iterable[tuple[str, object]]:

@@ -192,6 +192,11 @@ class Profiler:
         self._away_ns: int | None = None
 
     @property
+    def begun_ns(self) -> int | None:
+        """When the first frame came in, on the loop's clock; None before."""
+        return self._first_ns
+
+    @property
     def trace(self) -> Trace:
         """Gets every stage of every frame."""
         return self._trace

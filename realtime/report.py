@@ -18,6 +18,7 @@ from rtseg.realtime.errors import SinkError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.profile import FrameRecord, Profiler, Summary
 from rtseg.realtime.sinks.sink import SinkSummary
+from rtseg.realtime.wallclock import utc, utc_text
 
 CLOCKS = (
     "decode: the decoder's work for the frame; preprocess: resize and conversion to the "
@@ -43,6 +44,7 @@ class StreamReport:
     latency: Summary
     reconnects: int
     stalls: int
+    begun_at: str | None = None
 
     @classmethod
     def of(cls, name: str, end: str, profiler: Profiler) -> StreamReport:
@@ -58,6 +60,7 @@ class StreamReport:
             latency=profiler.latency(),
             reconnects=profiler.reconnects,
             stalls=profiler.stalls,
+            begun_at=_begun_at(profiler),
         )
 
 
@@ -93,6 +96,7 @@ class RunReport:
             receiver did not get).
         streams: each of several sources; everything above is of all of them together.
         recent: the clocks of the last frames one by one.
+        begun_at: when the first frame came in, in UTC; None where none did.
     """
 
     source: str
@@ -119,6 +123,7 @@ class RunReport:
     outputs: list[SinkSummary] = field(default_factory=list)
     streams: list[StreamReport] = field(default_factory=list)
     recent: list[FrameRecord] = field(default_factory=list)
+    begun_at: str | None = None
 
     def to_json(self) -> str:
         """Return the report as one JSON object with a ``clocks`` text."""
@@ -151,6 +156,7 @@ class RunReport:
             *([f"quality     {chosen}"] if (chosen := self.environment.get("quality")) else []),
             *(_output_lines(output) for output in self.outputs),
             *_stream_lines(self.streams),
+            *([f"begun       {self.begun_at}"] if self.begun_at else []),
             f"end         {self.end}",
             f"clocks      {CLOCKS}",
         ]
@@ -275,7 +281,12 @@ def build_report(
         missed=profiler.missed,
         outputs=list(outputs),
         recent=profiler.recent(),
+        begun_at=_begun_at(profiler),
     )
+
+
+def _begun_at(profiler: Profiler) -> str | None:
+    return None if profiler.begun_ns is None else utc_text(utc(profiler.begun_ns))
 
 
 def _output_lines(output: SinkSummary) -> str:

@@ -14,6 +14,7 @@ from rtseg.realtime.frame import U8, Rendered
 from rtseg.realtime.sinks.failure import sink_error
 from rtseg.realtime.sinks.outfile import OutputFile, refuse_input
 from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.wallclock import utc_text
 
 VOID_NAME = "void"
 """Name of the pixels without a class."""
@@ -78,6 +79,7 @@ class JsonlFile:
 class JsonlSink(Sink):
     """Writes ``index``, ``pts_s``, ``classes`` (share of the pixels) and ``stages_ms``.
 
+    Of a live source also ``captured_at``: when the decoder handed the frame over, in UTC.
     Shares are of the network's own label map. Every line is on the disk before the next frame.
 
     Args:
@@ -105,11 +107,13 @@ class JsonlSink(Sink):
         self._source = source
         self._file: JsonlFile | None = None
         self._classes: ClassTable | None = None
+        self._live = False
 
     def open(self, context: SinkContext) -> None:
         """Create the file; see :meth:`Sink.open`."""
         refuse_input(self.path, context.source.path)
         self._classes = context.engine.classes
+        self._live = context.source.live
         self._file = self._shared or JsonlFile(self.path, overwrite=self._overwrite)
 
     def write(self, item: Rendered) -> None:
@@ -118,9 +122,10 @@ class JsonlSink(Sink):
             raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
         shares = class_shares(item.labels, self._classes)
         line: dict[str, object] = {} if self._source is None else {"source": self._source}
+        line |= {"index": item.frame.index, "pts_s": round(item.frame.pts_s, 6)}
+        if self._live:
+            line["captured_at"] = utc_text(item.frame.captured_at)
         line |= {
-            "index": item.frame.index,
-            "pts_s": round(item.frame.pts_s, 6),
             "classes": {name: round(share, 6) for name, share in shares.items()},
             "stages_ms": {name: round(value, 3) for name, value in item.stages_ms.items()},
         }

@@ -20,6 +20,7 @@ from rtseg.realtime.sinks.failure import sink_error
 from rtseg.realtime.sinks.segment_names import SegmentNames
 from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkSummary
 from rtseg.realtime.sinks.video import FORMATS, VideoFileSink
+from rtseg.realtime.wallclock import utc_text
 
 if TYPE_CHECKING:
     import av
@@ -94,12 +95,16 @@ def _is_file(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Segment:
-    """One file of a recording; its place in the source's time and its size."""
+    """One file of a recording; its place in the source's time and its size.
+
+    ``begun_at`` is when its first frame came, in UTC; None where the source is not live.
+    """
 
     path: Path
     start_s: float
     duration_s: float
     size_bytes: int
+    begun_at: str | None = None
 
 
 class _Open:
@@ -108,6 +113,7 @@ class _Open:
     def __init__(self, sink: VideoFileSink, start_s: Fraction) -> None:
         self.sink = sink
         self.start_s = start_s
+        self.begun_at: str | None = None
 
 
 class SegmentedVideoSink(Sink):
@@ -197,6 +203,8 @@ class SegmentedVideoSink(Sink):
         elif now_s >= self._cut_s:
             self._cut(now_s)
         current = self._writing()
+        if current.begun_at is None and self._context is not None and self._context.source.live:
+            current.begun_at = utc_text(item.frame.captured_at)
         self._waiting.extend(item.frame.packets)
         packets = self._sorted_sound()
         frame = dataclasses.replace(item.frame, packets=packets)
@@ -232,6 +240,7 @@ class SegmentedVideoSink(Sink):
         lines = [
             f"{segment.path}  {segment.start_s:.3f} s + {segment.duration_s:.3f} s, "
             f"{segment.size_bytes / 1e6:.1f} MB"
+            + (f", from {segment.begun_at}" if segment.begun_at else "")
             for segment in kept
         ]
         if len(lines) > 2 * _SHOWN:
@@ -356,5 +365,6 @@ class SegmentedVideoSink(Sink):
                         float(part.start_s),
                         float(part.sink.end_s),
                         part.sink.path.stat().st_size,
+                        part.begun_at,
                     )
                 )

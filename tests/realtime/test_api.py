@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rtseg.realtime.nearest import scale_nearest
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.sinks.sink import SinkContext
 from rtseg.realtime.slot import DropPolicy
+from rtseg.realtime.throttle import FlowOptions
 from rtseg.realtime.view import ViewOptions
 from tests.engines.networks import TinyNet
 from tests.media import make_video
@@ -53,6 +55,17 @@ def test_a_file_gives_every_frame(clip: Path) -> None:
         assert {"decode", "preprocess", "infer"} <= set(result.stages_ms)
     assert (profiler.frames_in, profiler.frames_out, profiler.dropped) == (12, 12, {})
     assert loops() == []
+
+
+def test_frames_of_a_live_source_have_a_time_of_day(clip: Path) -> None:
+    graph = "lavfi:testsrc=size=64x48:rate=50,realtime"
+    flow = FlowOptions(max_frames=3)
+    with Segmenter() as segment:
+        assert [result.captured_at for result in segment.stream(clip, flow=flow)] == [None] * 3
+        for result in segment.stream(graph, flow=flow):
+            assert result.captured_at is not None
+            assert result.captured_at.utcoffset() == timedelta(0)
+            assert result.captured_at < datetime.now(timezone.utc)
 
 
 def test_arrays() -> None:

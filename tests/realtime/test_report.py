@@ -14,6 +14,7 @@ from rtseg.realtime.cli import main
 from rtseg.realtime.errors import SinkError
 from rtseg.realtime.profile import STAGES, Profiler
 from rtseg.realtime.report import RunReport, build_report, check_report_path, write_report
+from rtseg.realtime.wallclock import utc, utc_text
 from tests.realtime.parts import GraySource
 from tests.realtime.sources.rights import unprivileged
 
@@ -82,8 +83,16 @@ def test_the_text_has_a_row_for_every_stage_and_the_drops() -> None:
     assert "2 at once: 50.0 frames/s at most" in text
 
 
+def test_the_report_says_when_the_run_began() -> None:
+    report = report_of(10)
+    assert report.begun_at == utc_text(utc(0))
+    assert json.loads(report.to_json())["begun_at"] == report.begun_at
+    assert f"begun       {report.begun_at}" in report.to_text().splitlines()
+
+
 def test_a_run_without_frames_divides_by_nothing() -> None:
     report = report_of(0)
+    assert report.begun_at is None
     assert (report.throughput_fps, report.network_fps, report.cpu_ms_per_frame) == (0, 0, 0)
     assert json.loads(report.to_json())["latency"]["n"] == 0
     assert report.to_text()

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.realtime.sinks.jsonl import JsonlSink, class_shares
+from rtseg.realtime.wallclock import utc_text
 from tests.realtime.sinks.parts import context, labels_of, rendered
 
 
@@ -44,3 +45,15 @@ def test_a_class_may_be_called_void():
     classes = ClassTable(("void", "road"), ((0, 0, 0), (9, 9, 9)))
     shares = class_shares(np.array([[0, 0, 1, 1], [1, 1, 1, 255]], np.uint8), classes)
     assert shares == {"road": 5 / 8, "void": 3 / 8}
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_lines_of_a_live_source_say_when_the_frame_came(tmp_path, live):
+    path = tmp_path / "a.jsonl"
+    with JsonlSink(path) as sink:
+        sink.open(context(live=live))
+        items = list(rendered(3))
+        for item in items:
+            sink.write(item)
+    said = [json.loads(line).get("captured_at") for line in path.read_text().splitlines()]
+    assert said == [utc_text(item.frame.captured_at) if live else None for item in items]

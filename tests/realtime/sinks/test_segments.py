@@ -25,6 +25,7 @@ from rtseg.realtime.sinks.segments import SegmentedVideoSink, SegmentOptions, se
 from rtseg.realtime.sinks.video import VideoFileSink
 from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.view import ViewOptions
+from rtseg.realtime.wallclock import utc_text
 from tests.media import frame_number, make_video
 from tests.realtime.sinks.parts import TICKS, TIME_BASE, context, read, rendered, write_frames
 
@@ -436,3 +437,15 @@ def test_the_picture_before_a_cut_lasts_until_the_next_file_begins(tmp_path):
     # From 0 to 2.2 s, from there to 4 s; the pause of 296 s is in no file.
     assert lengths[:2] == pytest.approx([2.2, 1.8], abs=0.01)
     assert len(lengths) == 3
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_live_recording_says_when_each_file_begins(tmp_path, live):
+    items = list(rendered(60))
+    with SegmentedVideoSink(tmp_path / "s.mp4", SECOND) as sink:
+        record(sink, context(live=live), items)
+    summary = sink.summary()
+    firsts = [utc_text(items[n].frame.captured_at) for n in (0, 25, 50)]
+    begun = [one["begun_at"] for one in summary.details["segments"]]
+    assert begun == (firsts if live else [None] * 3)
+    assert all((first in line) == live for first, line in zip(firsts, summary.lines[1:], strict=True))
