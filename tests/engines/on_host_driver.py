@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,8 @@ class HostPlan:
     failing: bool = False
     closed: bool = False
     shapes: list[int] = field(default_factory=list)
+    making: int = 0
+    most_made_at_once: int = 0
 
     def __post_init__(self) -> None:
         import onnxruntime
@@ -62,6 +65,10 @@ class HostPlan:
         self.session = onnxruntime.InferenceSession(str(self.path))
 
     def context(self, frames: int, labels: int, *, graph: bool) -> HostContext:
+        self.making += 1
+        self.most_made_at_once = max(self.most_made_at_once, self.making)
+        time.sleep(0.005)
+        self.making -= 1
         return HostContext(self, frames, labels)
 
     def close(self) -> None:
@@ -76,6 +83,7 @@ class HostContext:
         self._addresses = frames, labels
         self._count = 0
         self._callback = _CALLBACK(self._compute)
+        self._asked = self._computed = 0
 
     def set_frames(self, count: int) -> None:
         self._plan.shapes.append(count)
@@ -84,9 +92,13 @@ class HostContext:
     def enqueue(self, stream: int) -> None:
         if self._plan.failing:
             raise EngineError("TensorRT failed: as asked", reason="ENGINE_FAILED")
+        # The first inference of a context is over when it is captured, or used again.
+        assert self._asked != 1 or self._computed
+        self._asked += 1
         assert not DRIVER.library.cuLaunchHostFunc(stream, self._callback, None)
 
     def _compute(self, _: Any) -> None:
+        self._computed += 1
         height, width = self._plan.size
         frames = self._at(self._addresses[0], (self._count, height, width, 3))
         labels = self._at(self._addresses[1], (self._count, height, width))
@@ -161,6 +173,19 @@ def test_graphs_are_captured_once_for_each_number_of_frames(opened: Opener) -> N
     for frames in batches:
         engine.infer(frames)
     assert DRIVER.live()["graphs"] == graphs <= 2 * 2  # two slots, two numbers of frames
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_contexts_are_made_one_at_a_time(opened: Opener, graph: bool) -> None:
+    engine = opened(TinyNet(), requests=4, graph=graph)
+    plan = engine._plan  # type: ignore[attr-defined]
+    batches = [frames_for(engine, count) for count in (2, 3, 4, 2, 3, 4, 4, 3)]
+    handles = [engine.submit(frames) for frames in batches]
+    plain = opened(TinyNet(), graph=False)
+    for handle, frames in zip(handles, batches, strict=True):
+        assert np.array_equal(engine.result(handle), plain.infer(frames))
+    assert len(plan.shapes) > 4
+    assert plan.most_made_at_once == 1
 
 
 def test_a_runtime_with_graphs_of_its_own_is_left_to_them(opened: Opener) -> None:
