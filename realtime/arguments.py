@@ -110,7 +110,6 @@ def build_parser() -> Parser:
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        surplus="one source and one output at most",
     )
     parser.add_argument("positional", nargs="*", metavar="SOURCE [OUT]", help=argparse.SUPPRESS)
     parser.add_argument("--version", action=ShowVersions)

@@ -11,8 +11,10 @@ from itertools import pairwise
 
 from rtseg.engines.errors import EngineError
 from rtseg.realtime.arguments import build_parser
+from rtseg.realtime.ending import give_up_output, open_closed_streams, reason_and_text
 from rtseg.realtime.errors import RealtimeError, UsageError, exit_code_of
-from rtseg.realtime.sinks.network import shown_address
+from rtseg.realtime.parser import parsed
+from rtseg.realtime.sinks.network import shown_address, without_secrets
 
 INTERRUPTED = 130
 
@@ -26,26 +28,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in typed
     try:
-        options = build_parser().parse(typed)
-        return _run(options)
-    except SystemExit as done:  # --help or --version has been printed
-        return done.code if isinstance(done.code, int) else 0
+        options = _parse(typed)
+        return options if isinstance(options, int) else _run(options)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (RealtimeError, EngineError) as error:
         if debug:
             raise
-        return fail(str(error), error.reason, exit_code_of(error), _wants_json(typed))
+        return fail(str(error), error.reason, exit_code_of(error), typed)
     except Exception as error:
         if debug:
             raise
         text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-        return fail(text, "INTERNAL", 1, _wants_json(typed))
+        return fail(text, "INTERNAL", 1, typed)
 
 
 def command() -> None:
     """Run :func:`main` as the installed command does."""
-    _open_closed_streams()
+    open_closed_streams()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -55,17 +55,17 @@ def command() -> None:
     sys.exit(code)
 
 
-def _open_closed_streams() -> None:
-    """Give what is printed somewhere to go where a stream was closed before the start."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+def fail(text: str, reason: str, code: int, typed: list[str]) -> int:
+    """Say in one line on stderr what went wrong, and return the exit code.
 
-
-def fail(text: str, reason: str, code: int, as_json: bool) -> int:
-    """Say in one line on stderr what went wrong, and return the exit code."""
-    line = " ".join(text.split())
-    if as_json:
+    Args:
+        text: what it was.
+        reason: its stable word.
+        code: the exit code.
+        typed: what was typed after the command, whose passwords are not repeated.
+    """
+    line = " ".join(without_secrets(text, typed).split())
+    if _wants_json(typed):
         import json
 
         record = {"level": "error", "reason": reason, "message": line}
@@ -78,6 +78,17 @@ def fail(text: str, reason: str, code: int, as_json: bool) -> int:
 def _wants_json(typed: list[str]) -> bool:
     following = dict(pairwise(typed))
     return "--log-format=json" in typed or following.get("--log-format") == "json"
+
+
+def _parse(typed: list[str]) -> argparse.Namespace | int:
+    try:
+        return parsed(build_parser(), typed)
+    except OSError as error:  # what --help or --version print cannot be written
+        give_up_output()
+        if isinstance(error, BrokenPipeError):  # whoever reads us has enough
+            return 0
+        reason, text = reason_and_text(error)
+        return fail(text, reason, 1, typed)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from rtseg.realtime.errors import UsageError
+from rtseg.realtime.sinks.network import without_secrets
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,13 +18,11 @@ class Parser(argparse.ArgumentParser):
     Options are not abbreviated. Its subcommands' parsers are of the same kind.
 
     Args:
-        surplus: what to say of a word that no argument takes.
         options: as of ``argparse.ArgumentParser``.
     """
 
-    def __init__(self, *, surplus: str = "", **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
-        self._surplus = surplus
         self._typed: list[str] = []
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -39,6 +38,7 @@ class Parser(argparse.ArgumentParser):
                 if word.startswith("--") and name != "--" and name not in self._known():
                     message = self._unknown(word)
                     break
+        message = without_secrets(message, self._typed)
         stop = "" if message.endswith(("?", ".")) else "."
         raise UsageError(f"{message}{stop} See {self.prog} --help")
 
@@ -66,12 +66,16 @@ class Parser(argparse.ArgumentParser):
 
     def _unknown(self, word: str) -> str:
         if not word.startswith("-"):
-            return f"unexpected argument {word!r}" + (self._surplus and f": {self._surplus}")
+            return f"unexpected argument {word!r}"
         name = word.split("=", 1)[0]
         return f"unknown option {name}{_meant(name, self._known())}"
 
     def _known(self) -> list[str]:
         return list(self._option_string_actions)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse's own says nothing of a disk that is full
+        (file or sys.stderr).write(message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         choices = action.choices
@@ -99,24 +103,22 @@ class ShowVersions(argparse.Action):
         parser.exit()
 
 
-def parse_command(
-    parser: Callable[[], Parser], arguments: Sequence[str] | None, program: str
-) -> argparse.Namespace | int:
+def parsed(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace | int:
     """Return what was typed for a command, or its exit code where there is nothing to do.
 
     Args:
-        parser: makes the command's parser.
+        parser: the command's.
         arguments: what was typed after the command; None takes it from the process.
-        program: name of the command, for the error line.
+
+    Raises:
+        UsageError: as :meth:`Parser.parse`.
+        OSError: what ``--help`` or ``--version`` print cannot be written.
     """
     try:
-        return parser().parse(arguments)
-    except SystemExit as done:  # --help or --version has been printed
+        return parser.parse(arguments)
+    except SystemExit as done:
+        sys.stdout.flush()
         return done.code if isinstance(done.code, int) else 0
-    except UsageError as error:
-        line = " ".join(str(error).split())
-        print(f"{program}: error: {error.reason}: {line}", file=sys.stderr)
-        return error.exit_code
 
 
 def _meant(word: str, known: list[str]) -> str:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import io
+import argparse
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from rtseg.realtime.errors import exit_code_of
+from rtseg.realtime.ending import give_up_output, reason_and_text
+from rtseg.realtime.errors import UsageError, exit_code_of
+from rtseg.realtime.parser import Parser, parsed
+from rtseg.realtime.sinks.network import without_secrets
 
 TERMINATED = 143
-
-
-def open_closed_streams() -> None:
-    """Give what is printed somewhere to go where a stream was closed before the start."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal without UTF-8 gets a question mark for a dash, not an error for a table.
-        sys.stdout.reconfigure(errors="replace")
 
 
 @contextmanager
@@ -58,34 +50,41 @@ def tidy_when_terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def say_failure(program: str, error: Exception) -> int:
+def parse_command(
+    parser: Callable[[], Parser], arguments: Sequence[str] | None, program: str
+) -> argparse.Namespace | int:
+    """Return what was typed for a command, or its exit code where there is nothing to do.
+
+    Args:
+        parser: makes the command's parser.
+        arguments: what was typed after the command; None takes it from the process.
+        program: name of the command, for the error line.
+    """
+    try:
+        return parsed(parser(), arguments)
+    except UsageError as error:
+        return say_failure(program, error)
+    except BrokenPipeError:  # whoever reads us has enough, as in "--help | head"
+        give_up_output()
+        return 0
+    except OSError as error:  # what --help or --version print cannot be written
+        return say_failure(program, error)
+
+
+def say_failure(program: str, error: Exception, typed: Sequence[str] | None = None) -> int:
     """Say in one line on standard error what went wrong, and return the exit code.
 
     Args:
         program: name of the command.
         error: what it was; those of ours have a ``reason``, some an ``exit_code``.
+        typed: what was typed after the command, whose passwords are not repeated; None takes it
+            from the process.
     """
-    reason, text = _said(error)
-    print(f"{program}: error: {reason}: {' '.join(text.split())}", file=sys.stderr)
+    reason, text = reason_and_text(error)
+    line = " ".join(without_secrets(text, sys.argv[1:] if typed is None else typed).split())
+    print(f"{program}: error: {reason}: {line}", file=sys.stderr)
     try:
         sys.stdout.flush()
-    except OSError:  # what could not be written is no second error when Python ends
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    except OSError:
+        give_up_output()
     return exit_code_of(error)
-
-
-def _said(error: Exception) -> tuple[str, str]:
-    # Python's own have a reason, too: a sentence.
-    if (reason := getattr(error, "reason", "")) and not isinstance(error, UnicodeError):
-        return str(reason), str(error)
-    if isinstance(error, MemoryError):
-        return "NO_MEMORY", str(error) or "the machine has no memory left"
-    if not isinstance(error, OSError):
-        return "INTERNAL", f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-    what = f"{error.filename}: " if error.filename is not None else ""
-    text = f"{what}{error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "NO_SPACE", text
-    if error.errno == errno.EPIPE:
-        return "OUTPUT_CLOSED", text
-    return ("PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"), text

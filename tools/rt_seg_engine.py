@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtseg.realtime.parser import Parser, ShowVersions, parse_command
+from rtseg.realtime.ending import give_up_output, open_closed_streams
+from rtseg.realtime.parser import Parser, ShowVersions
 from rtseg.tools.argument_types import size, wide_first
-from rtseg.tools.ending import open_closed_streams, say_failure, tidy_when_terminated
+from rtseg.tools.ending import parse_command, say_failure, tidy_when_terminated
 from rtseg.tools.engine_bench import add_bench_parser, bench
 from rtseg.tools.engine_build import add_build_parser, build
 from rtseg.tools.engine_plan import show_plan
@@ -47,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever reads us has enough, as in "info FILE | head"
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains when it ends
+        give_up_output()
         return 0
     except Exception as error:
         if options.debug:
             raise
-        return say_failure(PROGRAM, error)
+        return say_failure(PROGRAM, error, argv)
     return 0
 
 

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rtseg.realtime.ending import give_up_output, open_closed_streams
 from rtseg.realtime.errors import UsageError
-from rtseg.realtime.parser import Parser, ShowVersions, parse_command
+from rtseg.realtime.parser import Parser, ShowVersions
 from rtseg.tools.argument_types import share, size
-from rtseg.tools.ending import open_closed_streams, say_failure
+from rtseg.tools.ending import parse_command, say_failure
 from rtseg.tools.model_judge import add_commands, consistency, evaluate
 from rtseg.tools.model_train import add_train_commands, find_rate, take_back_weights, train
 
@@ -55,15 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever reads us has enough, as in "summary | head"
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains when it ends
+        give_up_output()
         if options.command not in _LONG:
             return 0
         text = f"standard output was closed, and {options.command} ended before it was done"
-        return say_failure(PROGRAM, BrokenPipeError(errno.EPIPE, text))
+        return say_failure(PROGRAM, BrokenPipeError(errno.EPIPE, text), argv)
     except Exception as error:
         if options.debug:
             raise
-        return say_failure(PROGRAM, error)
+        return say_failure(PROGRAM, error, argv)
     return 0
 
 

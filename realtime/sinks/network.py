@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from urllib.parse import urlsplit
 
 from rtseg.realtime.errors import UsageError
@@ -126,6 +128,25 @@ def shown_address(text: str) -> str:
     'rtmps://live.example/app/***'
     """
     return shown(_STREAM_KEY.sub(r"\1***", text))
+
+
+def without_secrets(text: str, typed: Sequence[str]) -> str:
+    """Return a message without the passwords of what was typed, however it repeats the words.
+
+    Args:
+        text: what is to be printed.
+        typed: the command's words: addresses, and options with one (``--out=rtsp://...``).
+
+    >>> without_secrets("no such file: 'rtsp:/u:pw@door/x'", ["--engine=rtsp://u:pw@door/x"])
+    "no such file: 'rtsp://***@door/x'"
+    """
+    for word in typed:
+        for part in (word, word.partition("=")[2]):
+            hidden = shown_address(part)
+            if "***" in hidden:
+                for form in (part, repr(part)[1:-1], str(PurePath(part))):
+                    text = text.replace(form, hidden)
+    return text
 
 
 def _trusted() -> dict[str, str]:

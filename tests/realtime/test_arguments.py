@@ -126,6 +126,31 @@ def test_usage_errors_are_one_line_and_exit_2(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["testsrc", "null", "rtsp://u:secret@h/x"],
+        ["rtsp://u:secret@h/x", "--source", "testsrc"],
+        ["testsrc", "--alpha", "rtsp://u:secret@h/x"],
+        ["testsrc", "--view=rtsp://u:secret@h/x"],
+        ["testsrc", "--rtsp://u:secret@h/x"],
+        ["testsrc", "--classes", "rtsp://u:secret @h/x", "--out", "null"],
+        ["testsrc", "--profile", "rtmp://h/app/secret"],
+        ["testsrc", "--out", "null", "--engine", "rtsp://u:secret@h/x"],
+        ["testsrc", "--out", "null", "--palette", "rtsp://u:secret@h/x"],
+        ["testsrc", "--log-format=json", "--bitrate", "rtsp://u:secret@h/x", "--out", "null"],
+    ],
+)
+def test_no_mistake_repeats_a_password(
+    typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(typed) in (1, 2)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "***" in said
+    assert "secret" not in said
+
+
 def test_help_and_version_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "--labels-out" in capsys.readouterr().out

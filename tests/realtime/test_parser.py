@@ -9,8 +9,9 @@ import pytest
 
 from rtseg.realtime import cli
 from rtseg.realtime.errors import UsageError
-from rtseg.realtime.parser import Parser, parse_command
+from rtseg.realtime.parser import Parser
 from rtseg.tools import rt_seg_engine, rt_seg_model
+from rtseg.tools.ending import parse_command
 
 
 def make() -> Parser:

@@ -152,3 +152,30 @@ def test_a_terminal_without_utf8_gets_its_table(tmp_path: Path) -> None:
 def test_a_sentence_is_no_reason() -> None:
     error = UnicodeEncodeError("latin-1", "–", 0, 1, "ordinal not in range(256)")
     assert say_failure("rt-seg-engine", error) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("module", ["realtime.entry", "tools.rt_seg_engine", "tools.rt_seg_model"])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_full_disk_under_what_is_printed(module: str, option: str) -> None:
+    begin = "command" if module == "realtime.entry" else "main"
+    code = f"import sys; from rtseg.{module} import {begin}; sys.exit({begin}())"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, option],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "error: NO_SPACE: No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_tools_do_not_repeat_a_password(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "rtsp://u:secret@h/x"]) == 1
+    assert main(["list", "rtsp://u:secret@h/x"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("rtsp://***@h/x") == 2
+    assert "secret" not in said
