@@ -45,11 +45,15 @@ class Parser(argparse.ArgumentParser):
     def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """Return the parsed arguments; None takes them from the process.
 
+        Without subcommands, plain words and options may be mixed: ``testsrc --loop 2 null``.
+
         Raises:
             UsageError: an unknown option, with the nearest known one, or a bad value.
         """
         options: argparse.Namespace
         options, unknown = self.parse_known_args(arguments)
+        if unknown and self._subparsers is None:
+            options, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             chosen = self._chosen(options)
             chosen.error(chosen._unknown(unknown[0]))

@@ -129,6 +129,27 @@ def test_usage_errors_are_one_line_and_exit_2(
 @pytest.mark.parametrize(
     "typed",
     [
+        ["testsrc", "--max-frames", "1", "null"],
+        ["--max-frames", "1", "testsrc", "null"],
+        ["testsrc", "null", "--max-frames", "1"],
+        ["-q", "testsrc", "--max-frames", "1", "--no-audio", "null", "-y"],
+    ],
+)
+def test_words_stand_before_between_and_after_options(typed: list[str]) -> None:
+    options = build_parser().parse(typed)
+    assert (options.positional, options.max_frames) == (["testsrc", "null"], 1)
+
+
+def test_two_words_around_options_are_not_three(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["a.mp4", "--max-frames", "1", "b.mp4", "--no-audio", "c.mp4"]) == 2
+    assert "one source and one output at most. Received: a.mp4 b.mp4" in capsys.readouterr().err
+    assert build_parser().parse(["--", "-a.mp4", "-b.mp4"]).positional == ["-a.mp4", "-b.mp4"]
+    assert build_parser().parse(["testsrc", "--stride", "2", "-"]).positional == ["testsrc", "-"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
         ["testsrc", "null", "rtsp://u:secret@h/x"],
         ["rtsp://u:secret@h/x", "--source", "testsrc"],
         ["testsrc", "--alpha", "rtsp://u:secret@h/x"],
