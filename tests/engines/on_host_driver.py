@@ -83,7 +83,6 @@ class HostContext:
         self._addresses = frames, labels
         self._count = 0
         self._callback = _CALLBACK(self._compute)
-        self._asked = self._computed = 0
 
     def set_frames(self, count: int) -> None:
         self._plan.shapes.append(count)
@@ -92,15 +91,9 @@ class HostContext:
     def enqueue(self, stream: int) -> None:
         if self._plan.failing:
             raise EngineError("TensorRT failed: as asked", reason="ENGINE_FAILED")
-        # The first inference of a context is over when it is captured, or used again.
-        assert self._asked != 1 or self._computed
-        self._asked += 1
         assert not DRIVER.library.cuLaunchHostFunc(stream, self._callback, None)
 
     def _compute(self, _: Any) -> None:
-        if not self._computed:
-            time.sleep(0.02)  # as kernels are loaded then
-        self._computed += 1
         height, width = self._plan.size
         frames = self._at(self._addresses[0], (self._count, height, width, 3))
         labels = self._at(self._addresses[1], (self._count, height, width))
