@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rtseg.calibration.errors import CalibrationError
+from rtseg.engines.wholefile import is_full, write_whole
 
 CACHE_FORMAT = 1
 
@@ -137,20 +137,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         CalibrationError: ``NOT_FOUND`` where the folder is missing or closed to us,
             ``NO_SPACE`` where the disk is full.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:  # Ctrl-C, too
-            partial.unlink(missing_ok=True)
-            raise
+        write_whole(path, content, sync=True)
     except OSError as error:
-        full = error.errno in (28, 122)  # ENOSPC, EDQUOT
         raise CalibrationError(
             f"cannot write {path}: {error.strerror or error}",
-            reason="NO_SPACE" if full else "NOT_FOUND",
+            reason="NO_SPACE" if is_full(error) else "NOT_FOUND",
         ) from error

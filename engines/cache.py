@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from rtseg.engines.wholefile import write_whole
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,10 +45,4 @@ def keep(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; a cache is done without.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except BaseException:  # Ctrl-C, too
-        partial.unlink(missing_ok=True)
-        raise
+    write_whole(path, content)

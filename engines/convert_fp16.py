@@ -7,8 +7,6 @@ and class ids stay uint8, normalisation, upsampling and argmax FP32; see
 
 from __future__ import annotations
 
-import errno
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from rtseg.engines.deployable import read_deployable, set_description
 from rtseg.engines.errors import EngineError
 from rtseg.engines.half import half_types
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
+from rtseg.engines.wholefile import is_full, write_whole
 
 
 def to_fp16(model: Any) -> Any:
@@ -53,17 +52,11 @@ def convert_fp16(source: Path, output: Path, size: tuple[int, int] | None = None
     network = read_deployable(source, size)
     set_description(network.model, network.spec)
     content = to_fp16(network.model).SerializeToString(deterministic=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
-        try:
-            partial.write_bytes(content)
-            partial.replace(output)
-        except BaseException:  # Ctrl-C, too
-            partial.unlink(missing_ok=True)
-            raise
+        write_whole(output, content)
     except OSError as error:
         kind = "PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"
         raise EngineError(
             f"cannot write {output}: {error.strerror or error}",
-            reason="NO_SPACE" if error.errno in (errno.ENOSPC, errno.EDQUOT) else kind,
+            reason="NO_SPACE" if is_full(error) else kind,
         ) from error

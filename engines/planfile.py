@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from rtseg.engines.errors import EngineError
 from rtseg.engines.spec import EngineSpec
 from rtseg.engines.tensorrt_layers import Layer
+from rtseg.engines.wholefile import is_full, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ PLAN_FORMAT = 1
 
 _HEAD = struct.Struct("<8sII32s")
 _LARGEST_HEADER = 16 << 20
-_NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 
 @dataclass(frozen=True)
@@ -187,25 +187,14 @@ def write_plan(path: Path, header: PlanHeader, plan: bytes | memoryview) -> Plan
     values.update(plan_bytes=len(plan), plan_sha256=hashlib.sha256(plan).hexdigest())
     written = PlanHeader(**values)
     text = written.to_json().encode()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    head = _HEAD.pack(MAGIC, PLAN_FORMAT, len(text), hashlib.sha256(text).digest())
     try:
-        try:
-            with partial.open("wb") as file:
-                digest = hashlib.sha256(text).digest()
-                file.write(_HEAD.pack(MAGIC, PLAN_FORMAT, len(text), digest))
-                file.write(text)
-                file.write(plan)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        write_whole(path, head, text, plan, sync=True)
     except OSError as error:
         kind = "PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"
         raise EngineError(
             f"cannot write {path}: {error.strerror or error}",
-            reason="NO_SPACE" if error.errno in _NO_SPACE else kind,
+            reason="NO_SPACE" if is_full(error) else kind,
         ) from error
     return written
 

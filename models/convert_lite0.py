@@ -14,7 +14,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from rtseg.engines.wholefile import replacing
 from rtseg.models.errors import ModelError, missing_package
 from rtseg.models.torch_file import read_torch_file
 
@@ -113,14 +113,11 @@ def imagenet_weights(path: Path | None = None) -> dict[str, np.ndarray]:
                 f"{path} cannot be read ({error}); delete it to convert again", reason="BAD_WEIGHTS"
             ) from error
     weights = read_package()
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(partial, **weights)  # type: ignore[arg-type]
-        partial.replace(path)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(file, **weights)  # type: ignore[arg-type]
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         _log.warning(
             "cannot write %s: %s; the weights are converted again next time",
             path,

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rtseg.engines import wholefile
 from rtseg.models.errors import ModelError
 
 if TYPE_CHECKING:
     import keras
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+WEIGHTS = ".weights.h5"
+"""How a name ends under which Keras writes weights."""
 
 
 def writing_error(path: Path, error: OSError) -> ModelError:
     """Return the error for a file that cannot be written, with the reason word that fits."""
-    full = error.errno in _FULL
+    full = wholefile.is_full(error)
     return ModelError(
         f"cannot write {path}: {error.strerror or error}. "
         f"Allowed: a folder {'with more space' if full else 'that may be written'}",
@@ -32,14 +33,10 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         ModelError: ``NO_SPACE`` or ``PERMISSION_DENIED``; what was there before is untouched.
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        wholefile.write_whole(path, data)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise writing_error(path, error) from error
 
 
@@ -51,8 +48,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 def check_weights_name(path: Path) -> None:
     """Raise `ModelError` where Keras would not write weights under such a name."""
-    if not path.name.endswith(".weights.h5"):
-        raise ModelError(f"{path}; allowed: a name in .weights.h5", reason="BAD_CONFIG")
+    if not path.name.endswith(WEIGHTS):
+        raise ModelError(f"{path}; allowed: a name in {WEIGHTS}", reason="BAD_CONFIG")
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
@@ -63,18 +60,15 @@ def save_weights(model: keras.Model, path: Path) -> None:
             is untouched.
     """
     check_weights_name(path)
-    partial = path.with_name(f"partial.{path.name}")
     size = sum(weight.nbytes for weight in model.get_weights())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # HDF5 crashes the process where the disk fills while it writes, so try first whether
-        # the space is there.
-        if hasattr(os, "posix_fallocate"):
-            with partial.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, size + size // 4 + (1 << 20))
-        model.save_weights(partial)
-        os.replace(partial, path)
+        with wholefile.replacing(path, WEIGHTS) as partial:
+            # HDF5 crashes the process where the disk fills while it writes, so try first whether
+            # the space is there.
+            if hasattr(os, "posix_fallocate"):
+                with partial.open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, size + size // 4 + (1 << 20))
+            model.save_weights(partial)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise writing_error(path, error) from error

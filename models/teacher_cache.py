@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtseg.engines.wholefile import replacing
 from rtseg.models.teacher import Teacher
 
 #: Columns and rows of what is kept: what a run learns from, see `rtseg.models.stock.soften`.
@@ -60,12 +60,7 @@ def open_remembered(
 
 
 def _keep(path: Path, answer: NDArray[np.uint8]) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez_compressed(file, soft=answer)
-        os.replace(partial, path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()

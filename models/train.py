@@ -7,7 +7,6 @@ that an exact resume needs, and ``average.weights.h5``, the averaged weights for
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from rtseg.calibration.metrics import Scores, confusion_matrix, scores
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.models.config import SourceConfig, TrainConfig, config_from_json, sides
 from rtseg.models.errors import ModelError
-from rtseg.models.files import save_weights, writing_error
+from rtseg.models.files import save_weights, write_whole, writing_error
 from rtseg.models.stock import Batch, BatchLoader, class_weights, load_stock
 from rtseg.models.watch import StepReport, Watcher
 
@@ -131,13 +130,6 @@ def _disk_errors(path: Path) -> Iterator[None]:
         raise writing_error(path, error) from error
 
 
-def _write(path: Path, text: str) -> None:
-    with _disk_errors(path):
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-
-
 def check_same_run(config: TrainConfig, folder: Path) -> None:
     """Raise `ModelError` if ``folder`` holds another configuration than ``config``."""
     kept = folder / "config.json"
@@ -219,7 +211,7 @@ class Run:
             )
         self.trainer = make_trainer(weights)
         self.progress = Progress()
-        _write(folder / "config.json", config.to_json())
+        write_whole(folder / "config.json", config.to_json().encode())
 
     @property
     def checkpoint_path(self) -> Path:
@@ -251,7 +243,7 @@ class Run:
         """Write checkpoint, progress and averaged weights."""
         path = self.checkpoint_path
         self.trainer.save(path, vars(self.progress))
-        _write(path.with_suffix(".json"), json.dumps(vars(self.progress)))
+        write_whole(path.with_suffix(".json"), json.dumps(vars(self.progress)).encode())
         self.export_average()
 
     def export_average(self) -> Path:

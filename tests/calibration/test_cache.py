@@ -11,6 +11,7 @@ import pytest
 
 from rtseg.calibration.cache import CalibrationCache, write_atomically
 from rtseg.calibration.errors import CalibrationError
+from rtseg.engines.wholefile import partial_name
 
 CACHE = CalibrationCache(
     network_sha256="a" * 64,
@@ -94,9 +95,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         pytest.skip("needs /dev/full")
     path = tmp_path / "old.json"
     path.write_bytes(b"old")
-    import os
-
-    (tmp_path / f".old.json.{os.getpid()}.partial").symlink_to(full)
+    partial_name(path).symlink_to(full)
     with pytest.raises(CalibrationError, match="No space left") as caught:
         write_atomically(path, b"x" * 100_000)
     assert caught.value.reason == "NO_SPACE"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rtseg.engines.wholefile import partial_name
 from rtseg.models import convert_lite0
 from rtseg.models.errors import ModelError
 from rtseg.models.registry import LITE0_NETWORKS, build
@@ -153,8 +153,7 @@ def test_a_cache_that_cannot_be_written_is_skipped(
         if not Path("/dev/full").exists():
             pytest.skip("needs /dev/full")
         path.parent.mkdir()
-        partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-        partial.symlink_to("/dev/full")
+        partial_name(path).symlink_to("/dev/full")
     assert convert_lite0.imagenet_weights(path) is weights
     assert "weights are converted again next time" in caplog.text
     assert not path.exists()

@@ -14,6 +14,7 @@ from rtseg.calibration.cityscapes import read_image
 from rtseg.engines.labels import CITYSCAPES, distinct_palette
 from rtseg.engines.reshape import upscale_factor
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
+from rtseg.engines.wholefile import partial_name
 from rtseg.models.errors import ModelError
 from rtseg.models.export import export_onnx, to_onnx, weights_sha256
 from rtseg.models.registry import NETWORKS, build
@@ -182,7 +183,7 @@ def test_an_unwritable_place_leaves_nothing(small: Any, tmp_path: Path) -> None:
 def test_a_full_disk_keeps_the_file_before(small: Any, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_text("before")
-    (tmp_path / "net.onnx.partial").symlink_to("/dev/full")
+    partial_name(tmp_path / "net.onnx").symlink_to("/dev/full")
     with pytest.raises(ModelError, match="No space left") as caught:
         export_onnx(small, path)
     assert caught.value.reason == "NO_SPACE"

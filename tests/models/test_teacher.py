@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.calibration.cityscapes import find_samples, read_image, read_label
+from rtseg.engines.wholefile import partial_name
 from rtseg.models.errors import ModelError
 from rtseg.models.teacher import Teacher, pseudo_label, write_pseudo_labels
 from rtseg.models.teacher_cache import open_remembered
@@ -86,7 +87,7 @@ def test_a_full_disk_is_told_and_leaves_no_empty_file(tmp_path: Path) -> None:
     cv2.imwrite(str(frame), np.zeros((32, 64, 3), np.uint8))
     folder = tmp_path / "pseudo" / "gtFine" / "train" / "ulm"
     folder.mkdir(parents=True)
-    (folder / "ulm_1_gtFine_labelTrainIds.png.partial").symlink_to("/dev/full")
+    partial_name(folder / "ulm_1_gtFine_labelTrainIds.png").symlink_to("/dev/full")
     with pytest.raises(ModelError, match="No space left on device") as caught:
         write_pseudo_labels([frame], teacher, tmp_path / "pseudo")
     assert caught.value.reason == "NO_SPACE"

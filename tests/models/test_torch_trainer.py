@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rtseg.engines.wholefile import partial_name
 from rtseg.models.config import LossConfig, Phase, SourceConfig, TrainConfig
 from rtseg.models.errors import ModelError
 from rtseg.models.registry import build
@@ -293,7 +294,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     run = trainer()
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(b"the one before")
-    (tmp_path / "checkpoint.pt.partial").symlink_to("/dev/full")
+    partial_name(tmp_path / "checkpoint.pt").symlink_to("/dev/full")
     with pytest.raises(ModelError, match="Allowed: a folder with more space") as caught:
         run.save(path)
     assert caught.value.reason == "NO_SPACE"
