@@ -47,6 +47,7 @@ class Result:
         raw_labels: uint8, H×W at the engine's size: class ids.
         stages_ms: milliseconds of each stage of the loop so far.
         captured_at: when a live source's frame was handed over, in UTC; None for a file's.
+        path: the picture's file, where the source is pictures.
     """
 
     index: int
@@ -54,6 +55,7 @@ class Result:
     raw_labels: U8
     stages_ms: dict[str, float]
     captured_at: datetime | None
+    path: Path | None
     _frame: Frame
     _renderer: Renderer
 
@@ -233,6 +235,7 @@ class Segmenter:
                         raw_labels=item.labels,
                         stages_ms=item.stages_ms,
                         captured_at=frame.captured_at if opened.info.live else None,
+                        path=frame.path,
                         _frame=frame,
                         _renderer=renderer,
                     )

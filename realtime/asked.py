@@ -128,15 +128,20 @@ def switchable_views(view: ViewOptions, sinks: Sequence[str]) -> tuple[View, ...
     return tuple(v for v in VIEWS if (v == "side-by-side") == (view.view == "side-by-side"))
 
 
-def sink_texts(options: argparse.Namespace) -> list[str]:
+def sink_texts(options: argparse.Namespace, sources: Sequence[NamedSource]) -> list[str]:
     """Return the outputs for pictures; a window when nothing was asked for.
 
     Raises:
-        UsageError: nothing was asked for and there is no display.
+        UsageError: nothing was asked for and there is no display, or one picture for a source
+            that surely has more.
     """
     texts = list(options.out)
-    for text in texts:
-        parse_sink(text)  # errors of form come before anything is opened
+    pictures = len(sources) == 1 and sources[0].spec.kind == "images"
+    for text in texts:  # errors of form come before anything is opened
+        if parse_sink(text).kind == "picture" and not pictures:
+            from rtseg.realtime.sinks.images import needs_number
+
+            raise needs_number(text)
     if options.headless and "window" in texts:
         raise UsageError("--headless and --out window exclude each other. Allowed: one of them")
     if texts or options.record or options.labels_out or options.jsonl:

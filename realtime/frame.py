@@ -43,6 +43,7 @@ class SourceInfo:
         passthrough: the input's sound and subtitle streams whose packets come along in
             ``Frame.packets``; templates for the streams of an output file.
         path: the one file that is read, where the source is a file; ``name`` is for people only.
+        pictures: the files to come in a lap, where the source is pictures.
     """
 
     name: str
@@ -57,6 +58,7 @@ class SourceInfo:
     sample_aspect_ratio: Fraction = Fraction(1, 1)
     passthrough: tuple[av.stream.Stream, ...] = ()
     path: Path | None = None
+    pictures: tuple[Path, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Frame:
             such places from earlier pictures.
         source_size: width and height that the source gave it, where ``video`` was scaled to
             the first frame's.
+        path: the file that it is, where the source is pictures.
     """
 
     index: int
@@ -89,6 +92,7 @@ class Frame:
     packets: tuple[av.Packet[Any], ...] = ()
     damaged: bool = False
     source_size: tuple[int, int] | None = None
+    path: Path | None = None
 
     @property
     def pts_s(self) -> float:

@@ -90,7 +90,7 @@ def run_session(
         flow = flow_options(options)
         check_measure_options(options)
         check_refine_options(options)
-        texts = sink_texts(options)
+        texts = sink_texts(options, sources)
         profiler = Profiler()
         outputs: list[Sink] = []
         unopened = open_source(typed, source_options(options))

@@ -60,7 +60,7 @@ def run_several(
     flow = asked.flow_options(options)
     asked.check_measure_options(options)
     check_refine_options(options)
-    shared, own = split_outputs(asked.sink_texts(options), options.layout)
+    shared, own = split_outputs(asked.sink_texts(options, sources), options.layout)
     remind_of_sound(options, ["audio"] if any(map(takes_sound, own)) else [])
     if options.labels_out and Path(options.labels_out).suffix:
         raise UsageError(
@@ -204,7 +204,7 @@ def _own_sinks(
     if options.record:
         sinks.append(SourcePicturesSink(options.record, wanted))
     if options.labels_out:
-        sinks.append(open_label_sink(options.labels_out, wanted))
+        sinks.append(open_label_sink(options.labels_out, wanted, several=True))
     if lines is not None:
         sinks.append(JsonlSink(options.jsonl, shared=lines, source=source.name))
     return sinks

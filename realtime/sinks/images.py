@@ -1,16 +1,16 @@
-"""Numbered pictures: ``frame_%06d.png`` or ``.jpg``."""
+"""Numbered pictures: ``frame_%06d.png`` or ``.jpg``; and one alone."""
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.realtime.errors import SinkError, UsageError
 from rtseg.realtime.frame import U8, Rendered
 from rtseg.realtime.numbered import CODE, is_pattern, names_of
-from rtseg.realtime.sinks.outfile import write_whole
+from rtseg.realtime.sinks.outfile import refuse_existing, refuse_input, write_whole
 from rtseg.realtime.sinks.sink import Sink, SinkContext
 from rtseg.realtime.yuv import as_rgb
 
@@ -83,7 +83,7 @@ class ImageSink(Sink):
 
     def open(self, context: SinkContext) -> None:
         """Look whether the directory is there and free; see :meth:`Sink.open`."""
-        refuse_matches(self._pattern.parent, names_of(self.name), self._overwrite)
+        refuse_matches(self._pattern.parent, names_of(self.name).fullmatch, self._overwrite)
         self._open = True
 
     def write(self, item: Rendered) -> None:
@@ -100,12 +100,60 @@ class ImageSink(Sink):
         self._open = False
 
 
-def refuse_matches(folder: Path, names: re.Pattern[str], overwrite: bool) -> None:
-    """Refuse a directory that is absent or not writable, or that has files of a form.
+class PictureSink(Sink):
+    """Writes the picture of a source that is a single one.
+
+    Args:
+        path: the file, ending in ``.png``, ``.jpg`` or ``.jpeg``.
+        overwrite: whether an existing file may be replaced.
+    """
+
+    any_size = True
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.name = str(path)
+        self.path = Path(path)
+        self._overwrite = overwrite
+        self._open = False
+
+    def open(self, context: SinkContext) -> None:
+        """Look whether there is one picture to come, and room for it; see :meth:`Sink.open`."""
+        source = context.source
+        if source.frames != 1 or len(source.pictures) != 1:
+            raise needs_number(self.name)
+        refuse_input(self.path, source.pictures[0])
+        refuse_existing(self.path, self._overwrite)
+        refuse_folder(self.path.parent)
+        self._open = True
+
+    def write(self, item: Rendered) -> None:
+        """Write the image; see :meth:`Sink.write`."""
+        if not self._open:
+            raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
+        if item.picture is None:
+            raise SinkError(f"{self.name} needs pictures. Received: none", reason="BAD_INPUT")
+        save_picture(item.picture, self.path)
+
+    def close(self) -> None:
+        """Stop; see :meth:`Sink.close`."""
+        self._open = False
+
+
+def needs_number(name: str) -> UsageError:
+    """Return the error for images of many frames under one name."""
+    path = Path(name)
+    numbered = path.with_name(f"{path.stem}_%06d{path.suffix}")
+    return UsageError(
+        f"images need a name with one number in it, such as {numbered}; only a single picture "
+        f"goes into a single one. Received: {name!r}"
+    )
+
+
+def refuse_folder(folder: Path) -> None:
+    """Refuse a directory that is absent or not writable.
 
     Raises:
         SinkError: it is absent (``NOT_FOUND``), no directory, or not writable.
-        UsageError: a file's name is one of ``names``, and it may not be replaced.
     """
     if not os.path.isdir(folder):
         raise SinkError(
@@ -115,10 +163,20 @@ def refuse_matches(folder: Path, names: re.Pattern[str], overwrite: bool) -> Non
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SinkError(f"cannot write into {folder}: no permission", reason="PERMISSION_DENIED")
+
+
+def refuse_matches(folder: Path, matches: Callable[[str], object], overwrite: bool) -> None:
+    """Refuse a directory that is absent or not writable, or that has files that are to come.
+
+    Raises:
+        SinkError: see :func:`refuse_folder`.
+        UsageError: a file's name is one that ``matches``, and it may not be replaced.
+    """
+    refuse_folder(folder)
     if overwrite:
         return
     for entry in os.scandir(folder):
-        if names.fullmatch(entry.name):
+        if matches(entry.name):
             raise UsageError(
                 f"{entry.path} exists already. Allowed: another name, or -y/--overwrite",
                 reason="EXISTS",

@@ -62,7 +62,8 @@ class JsonlFile:
         Raises:
             SinkError: it cannot be written.
         """
-        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        # A path that is no UTF-8 has lone surrogates, which JSON can only escape.
+        data = (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
         with self._lock:
             try:
                 self._file.write(data)
@@ -79,7 +80,8 @@ class JsonlFile:
 class JsonlSink(Sink):
     """Writes ``index``, ``pts_s``, ``classes`` (share of the pixels) and ``stages_ms``.
 
-    Of a live source also ``captured_at``: when the decoder handed the frame over, in UTC.
+    Of a live source also ``captured_at``: when the decoder handed the frame over, in UTC; of
+    pictures ``file``: the path.
     Shares are of the network's own label map. Every line is on the disk before the next frame.
 
     Args:
@@ -123,6 +125,8 @@ class JsonlSink(Sink):
         shares = class_shares(item.labels, self._classes)
         line: dict[str, object] = {} if self._source is None else {"source": self._source}
         line |= {"index": item.frame.index, "pts_s": round(item.frame.pts_s, 6)}
+        if item.frame.path is not None:
+            line["file"] = str(item.frame.path)
         if self._live:
             line["captured_at"] = utc_text(item.frame.captured_at)
         line |= {

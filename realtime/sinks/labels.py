@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +14,9 @@ from rtseg.engines.labels import VOID_ID, ClassTable
 from rtseg.realtime.errors import RealtimeError, SinkError, UsageError
 from rtseg.realtime.frame import U8, Rendered
 from rtseg.realtime.nearest import scale_nearest
-from rtseg.realtime.numbered import names_of
 from rtseg.realtime.sinks.failure import coding_errors, sink_error
 from rtseg.realtime.sinks.images import encode_image, refuse_matches
+from rtseg.realtime.sinks.label_names import LabelNames
 from rtseg.realtime.sinks.outfile import OutputFile, refuse_input, write_whole
 from rtseg.realtime.sinks.sink import Sink, SinkContext
 
@@ -62,6 +63,8 @@ def label_table(classes: ClassTable, ids: LabelIds) -> U8:
 class LabelSink(Sink):
     """Writes ``<stem>_000123_labelTrainIds.png`` (or ``_labelIds.png``) for every frame.
 
+    Pictures give theirs their own names (:class:`~rtseg.realtime.sinks.label_names.LabelNames`).
+
     The images have the frame's size, so that they lie on the frames pixel by pixel; ids are
     enlarged by exact nearest neighbour (:func:`~rtseg.realtime.nearest.nearest_index`).
 
@@ -69,20 +72,27 @@ class LabelSink(Sink):
         directory: where the images go; made if its parent exists.
         ids: ``trainids`` (the network's class ids, 255 = void) or ``cityscapes``.
         overwrite: whether label images of the same source may be replaced.
+        several: whether other sources write into the same directory.
     """
 
     wants_picture = False
     any_size = True
 
     def __init__(
-        self, directory: str | Path, ids: LabelIds = "trainids", *, overwrite: bool = False
+        self,
+        directory: str | Path,
+        ids: LabelIds = "trainids",
+        *,
+        overwrite: bool = False,
+        several: bool = False,
     ) -> None:
         self.name = str(directory)
+        self._several = several
         self._directory = Path(directory)
         self._ids: LabelIds = ids
         self._overwrite = overwrite
         self._table: U8 | None = None
-        self._stem = ""
+        self._names: LabelNames | None = None
 
     def open(self, context: SinkContext) -> None:
         """Make the directory; see :meth:`Sink.open`."""
@@ -96,24 +106,31 @@ class LabelSink(Sink):
             ) from error
         except OSError as error:
             raise sink_error(error, self.name) from error
-        self._stem = context.source.stem
-        refuse_matches(self._directory, names_of(self._file_name("%06d")), self._overwrite)
+        kind = "labelTrainIds" if self._ids == "trainids" else "labelIds"
+        self._names = LabelNames(context.source, kind, several=self._several)
+        refuse_matches(self._directory, self._names.matches, self._overwrite)
+        self._refuse_pictures(context.source.pictures, self._names)
+
+    def _refuse_pictures(self, pictures: Iterable[Path], names: LabelNames) -> None:
+        folder = os.path.realpath(self._directory)
+        for picture in pictures:
+            if names.matches(picture.name) and os.path.realpath(picture.parent) == folder:
+                raise UsageError(
+                    f"the output {self.name} may write over {picture}, which is read. "
+                    "Allowed: another directory",
+                    reason="SAME_FILE",
+                )
 
     def write(self, item: Rendered) -> None:
         """Write one image; see :meth:`Sink.write`."""
-        if self._table is None:
+        if self._table is None or self._names is None:
             raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
         ids = _ids_at_frame_size(item, self._table)
-        name = self._file_name(f"{item.frame.index:06d}")
-        write_whole(self._directory / name, encode_image(ids, ".png"))
+        write_whole(self._directory / self._names.next(item.frame), encode_image(ids, ".png"))
 
     def close(self) -> None:
         """Stop; see :meth:`Sink.close`."""
         self._table = None
-
-    def _file_name(self, number: str) -> str:
-        kind = "labelTrainIds" if self._ids == "trainids" else "labelIds"
-        return f"{self._stem}_{number}_{kind}.png"
 
 
 class LabelVideoSink(Sink):

@@ -19,14 +19,17 @@ from rtseg.realtime.sinks.sink import Sink
 from rtseg.realtime.web.address import is_web, parse_web
 from rtseg.realtime.web.options import WebOptions
 
-SinkKind = Literal["window", "null", "web", "network", "video", "images", "directory", "stdout"]
+SinkKind = Literal[
+    "window", "null", "web", "network", "video", "images", "picture", "directory", "stdout"
+]
 LabelIds = Literal["trainids", "cityscapes"]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 FORMS = (
-    "FILE.mp4, FILE.mkv, FILE.mov, an existing directory, frame_%06d.png, window, null, "
+    "FILE.mp4, FILE.mkv, FILE.mov, an existing directory, frame_%06d.png, "
+    "photo.png (of one picture), window, null, "
     "web, web:PORT, http://HOST:PORT (live page), rtsp[s]://HOST/PATH, rtmp[s]://HOST/APP/KEY, "
     "udp://HOST:PORT (MPEG-TS), - (Matroska on standard output)"
 )
@@ -117,10 +120,11 @@ def parse_sink(text: str) -> SinkTarget:
     if suffix in IMAGE_SUFFIXES:
         if is_pattern(plain):
             return SinkTarget("images", plain)
-        raise UsageError(
-            "images need a name with one number in it, such as "
-            f"{path.with_name(f'{path.stem}_%06d{suffix}')}. Received: {text!r}"
-        )
+        if "%" not in path.name:
+            return SinkTarget("picture", plain)
+        from rtseg.realtime.sinks.images import needs_number
+
+        raise needs_number(text)
     hint = ""
     near = difflib.get_close_matches(plain.lower(), ("window", "null", "web"), n=1, cutoff=0.7)
     if near:
@@ -164,6 +168,12 @@ def open_sink(text: str, options: SinkOptions | None = None) -> Sink:
 
         return ImageSink(target.text, overwrite=options.overwrite)
     from rtseg.realtime.sinks.outfile import refuse_existing
+
+    if target.kind == "picture":
+        from rtseg.realtime.sinks.images import PictureSink
+
+        refuse_existing(Path(target.text), options.overwrite)
+        return PictureSink(target.text, overwrite=options.overwrite)
     from rtseg.realtime.sinks.video import VideoFileSink
 
     if target.kind == "directory":
@@ -188,8 +198,15 @@ def _make_folder(path: Path) -> None:
         raise sink_error(error, str(path)) from error
 
 
-def open_label_sink(text: str, options: SinkOptions | None = None) -> Sink:
+def open_label_sink(
+    text: str, options: SinkOptions | None = None, *, several: bool = False
+) -> Sink:
     """Return the sink for ``--labels-out``: a directory of PNGs, or a gray ``.mkv``.
+
+    Args:
+        text: what the user typed.
+        options: what else was asked for.
+        several: whether other sources write into the same directory.
 
     Raises:
         UsageError: another suffix, or a file that exists and may not be overwritten.
@@ -207,7 +224,7 @@ def open_label_sink(text: str, options: SinkOptions | None = None) -> Sink:
             f"class ids need a lossless form. Allowed: a directory (PNGs) or FILE.mkv. "
             f"Received: {text!r}"
         )
-    return LabelSink(path, options.label_ids, overwrite=options.overwrite)
+    return LabelSink(path, options.label_ids, overwrite=options.overwrite, several=several)
 
 
 def open_jsonl_sink(text: str, options: SinkOptions | None = None) -> Sink:

@@ -104,6 +104,7 @@ class ImageSource(Source):
             live=False,
             time_base=1 / fps,
             path=path if path.is_file() else None,
+            pictures=tuple(self._files),
         )
         return self._info
 
@@ -143,6 +144,7 @@ class ImageSource(Source):
                     time_base=1 / fps,
                     captured_ns=done_ns,
                     decode_ms=(done_ns - begun_ns) / 1e6,
+                    path=file,
                 )
                 index += 1
             if lap == self._options.loop or index == before:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rtseg.realtime.errors import SinkError, UsageError
 from rtseg.realtime.sinks.encode import CODECS, EncodeOptions, parse_bitrate
-from rtseg.realtime.sinks.images import ImageSink
+from rtseg.realtime.sinks.images import ImageSink, PictureSink
 from rtseg.realtime.sinks.jsonl import JsonlSink
 from rtseg.realtime.sinks.labels import LabelSink, LabelVideoSink
 from rtseg.realtime.sinks.null import NullSink
@@ -43,6 +43,7 @@ from rtseg.realtime.sinks.window import WindowSink
         ("file:///tmp/no-such/seg.mp4", "video", VideoFileSink),
         ("frame_%06d.png", "images", ImageSink),
         ("x/%d.jpg", "images", ImageSink),
+        ("no-such/photo.png", "picture", PictureSink),
         (".", "directory", VideoFileSink),
     ],
 )
@@ -57,7 +58,7 @@ def test_forms(text, kind, sink):
         ("", "one of"),
         ("windw", "did you mean 'window'?"),
         ("seg.avi", "did you mean 'seg.mp4'?"),
-        ("seg.png", "seg_%06d.png"),
+        ("%s_seg.png", "seg_%06d.png"),
         ("tcp://user:secret@host:9/live", "no tcp outputs: "),
         ("rtsp://user:secret@:554/live", "lacks a host"),
         ("udp://user:secret@host", "lacks a port"),

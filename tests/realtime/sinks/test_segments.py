@@ -448,4 +448,6 @@ def test_a_live_recording_says_when_each_file_begins(tmp_path, live):
     firsts = [utc_text(items[n].frame.captured_at) for n in (0, 25, 50)]
     begun = [one["begun_at"] for one in summary.details["segments"]]
     assert begun == (firsts if live else [None] * 3)
-    assert all((first in line) == live for first, line in zip(firsts, summary.lines[1:], strict=True))
+    assert all(
+        (first in line) == live for first, line in zip(firsts, summary.lines[1:], strict=True)
+    )
