@@ -4,7 +4,7 @@
 
 For each quality: the weights are exported at its size, quantised to INT8 with training images,
 judged on validation images (FP32 and INT8, class ids at the labels' size), and timed. Of FP32
-only the default size ships; the others are INT8. Files are replaced once all of them are made.
+only the default size ships; the others are INT8. Files are replaced once all of them are made and written.
 Times need an idle machine: ``--time-only`` takes them again.
 """
 
@@ -16,11 +16,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rtseg.engines.quality import DEFAULT_QUALITY, FILE_NAME, QUALITIES
+from rtseg.engines.shipped import shipped_models
+from rtseg.engines.wholefile import replacing, write_whole
 from rtseg.realtime.arguments import input_size
 
 MOST_MIB = 25.0
@@ -111,7 +114,7 @@ def ship(made: Sequence[Made], options: argparse.Namespace, folder: Path) -> Non
     """Put the files in place, with the table; what shipped before under that name goes.
 
     Raises:
-        SystemExit: together they are larger than a wheel may be.
+        SystemExit: together they are larger than a wheel may be, or they cannot be written.
     """
     from rtseg.realtime import environment
 
@@ -120,10 +123,6 @@ def ship(made: Sequence[Made], options: argparse.Namespace, folder: Path) -> Non
     mib = sum(file.stat().st_size for file in files) / 2**20
     if mib > MOST_MIB:
         raise SystemExit(f"{mib:.1f} MiB of weights. Allowed: {MOST_MIB:g}")
-    for old in folder.glob(f"{options.network}-*x*-*.onnx"):
-        old.unlink()
-    for file in files:
-        (folder / file.name).write_bytes(file.read_bytes())
     table = folder / FILE_NAME
     entries = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
     entries[options.network] = {
@@ -134,8 +133,25 @@ def ship(made: Sequence[Made], options: argparse.Namespace, folder: Path) -> Non
         },
         "levels": {one.quality: one.point for one in made},
     }
-    table.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:  # replaces them, the table last, once all are written
+            stack.enter_context(replacing(table)).write_text(as_text(entries), encoding="utf-8")
+            for file in files:
+                partial = stack.enter_context(replacing(folder / file.name))
+                partial.write_bytes(file.read_bytes())
+    except OSError as error:
+        raise SystemExit(f"cannot write into {folder}: {error.strerror or error}") from error
+    names = {file.name for file in files}
+    for model in shipped_models(folder):
+        if model.name == options.network and model.path.name not in names:
+            model.path.unlink()
     print(f"{len(files)} files, {mib:.1f} MiB, {table}")
+
+
+def as_text(entries: dict[str, Any]) -> str:
+    """Return the table as it is kept."""
+    return json.dumps(entries, indent=2) + "\n"
 
 
 def retime(options: argparse.Namespace, folder: Path) -> None:
@@ -153,7 +169,7 @@ def retime(options: argparse.Namespace, folder: Path) -> None:
         file = folder / f"{options.network}-{width}x{height}-int8.onnx"
         point.update(time_of(file, options.seconds))
         print(quality, json.dumps(point))
-    table.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    write_whole(table, as_text(entries).encode())
 
 
 def _size(text: str) -> tuple[int, int]:
