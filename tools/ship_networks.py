@@ -4,7 +4,8 @@
 
 For each quality: the weights are exported at its size, quantised to INT8 with training images,
 judged on validation images (FP32 and INT8, class ids at the labels' size), and timed. Of FP32
-only the default size ships; the others are INT8. Files are replaced once all of them are made and written.
+only the default size ships; the others are INT8. Files are replaced once all of them are made and
+written.
 Times need an idle machine: ``--time-only`` takes them again.
 """
 
