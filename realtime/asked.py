@@ -172,7 +172,7 @@ def sink_options(
         crf=options.crf,
         bitrate_bps=None if options.bitrate is None else parse_bitrate(options.bitrate),
         audio=not options.no_audio,
-        preset=options.preset,
+        creation_time=options.redact is None,
     )
     return SinkOptions(
         encode=encode,

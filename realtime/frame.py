@@ -44,6 +44,7 @@ class SourceInfo:
             ``Frame.packets``; templates for the streams of an output file.
         path: the one file that is read, where the source is a file; ``name`` is for people only.
         pictures: the files to come in a lap, where the source is pictures.
+        created_at: the time of day at the first frame, where a file says when it was made.
     """
 
     name: str
@@ -59,6 +60,7 @@ class SourceInfo:
     passthrough: tuple[av.stream.Stream, ...] = ()
     path: Path | None = None
     pictures: tuple[Path, ...] = field(default=(), repr=False)
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ class EncodeOptions:
         audio: whether sound (and subtitles) of the source are copied.
         threads: CPU threads of the encoder, 0 for its own choice.
         keyframe_s: longest time between two keyframes, seconds: how fine seeking is.
+        creation_time: whether files say at which time of day they begin.
 
     Raises:
         UsageError: unknown codec or preset, or a number out of range.
@@ -103,6 +104,7 @@ class EncodeOptions:
     audio: bool = True
     threads: int = 0
     keyframe_s: float = 2.0
+    creation_time: bool = True
 
     def __post_init__(self) -> None:
         codec = self.resolved

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from rtseg.realtime.errors import RealtimeError, SinkError
 from rtseg.realtime.frame import Frame, Rendered
 from rtseg.realtime.sinks.awaited_sound import LIVE_OPTIONS, AwaitedSound
+from rtseg.realtime.sinks.created import say_when
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.failure import coding_errors, sink_error
 from rtseg.realtime.sinks.outfile import OutputFile, refuse_input
@@ -190,6 +191,8 @@ class VideoFileSink(Sink):
             coder.color_range = picture.color_range
             coder.color_trc = picture.color_trc
             coder.color_primaries = picture.color_primaries
+            if self._options.creation_time and self._context is not None:
+                say_when(container, self._context.source, item.frame, self.origin_s)
         picture = self._timed(item.frame, picture)
         try:
             packets = self._finished(stream.encode(picture))

@@ -7,6 +7,7 @@ import logging
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from rtseg.realtime.sources.pace import Pace
 from rtseg.realtime.sources.passthrough import Passthrough
 from rtseg.realtime.sources.probe import (
     count_frames,
+    creation_time,
     frame_rate,
     length_s,
     others_left_out,
@@ -238,6 +240,7 @@ class ContainerSource(Source):
             sample_aspect_ratio=1 / aspect if self._reader.turner.transposes else aspect,
             passthrough=sound.templates,
             path=self._path,
+            created_at=None if self._live else self._created_at(container),
         )
 
     def _beside_pictures(self, container: InputContainer) -> Passthrough:
@@ -251,6 +254,14 @@ class ContainerSource(Source):
         copies = [(track, detached(track)) for track in tracks]
         kept = {track: copy for track, copy in copies if copy is not None}
         return Passthrough(tuple(kept), tuple(kept.values()))
+
+    def _created_at(self, container: InputContainer) -> datetime | None:
+        """Return the time of day where reading begins."""
+        made = creation_time(container)
+        try:
+            return None if made is None else made + timedelta(seconds=self._options.start_s)
+        except OverflowError:
+            return None
 
     def _extent(
         self, container: InputContainer, video: VideoStream

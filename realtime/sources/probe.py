@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,16 @@ def _tracks(container: InputContainer) -> list[VideoStream]:
         for stream in container.streams.video
         if not stream.disposition & Disposition.attached_pic
     ]
+
+
+def creation_time(container: InputContainer) -> datetime | None:
+    """Return when a file says that it was made, in UTC; None where it does not."""
+    text = container.metadata.get("creation_time", "")
+    try:
+        made = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        return made.replace(tzinfo=made.tzinfo or timezone.utc).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
 
 
 def others_left_out(container: InputContainer, chosen: VideoStream) -> str | None:
