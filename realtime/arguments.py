@@ -174,7 +174,9 @@ def _add_input(parser: Parser) -> None:
         help="ids in --labels-out: trainIds (default) or the data set's own",
     )
     group.add_argument(
-        "--jsonl", metavar="FILE", help="one line a frame: time, class shares, stage times"
+        "--jsonl",
+        metavar="FILE|-",
+        help="one line a frame: time, class shares, stage times; -: on standard output",
     )
     group.add_argument(
         "--batch",

@@ -100,7 +100,7 @@ def run_several(
         trace = stack.enter_context(contextlib.closing(asked.open_trace(options)))
         lines = None
         if options.jsonl:
-            lines = JsonlFile(Path(options.jsonl), overwrite=options.overwrite)
+            lines = JsonlFile(options.jsonl, overwrite=options.overwrite)
             stack.callback(lines.close)
         together = [open_sink(text, wanted) for text in shared]
         outputs += together

@@ -14,6 +14,7 @@ from rtseg.realtime.frame import U8, Rendered
 from rtseg.realtime.sinks.failure import sink_error
 from rtseg.realtime.sinks.outfile import OutputFile, refuse_input
 from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.sinks.stdout import StandardOutput
 from rtseg.realtime.wallclock import utc_text
 
 VOID_NAME = "void"
@@ -43,7 +44,7 @@ class JsonlFile:
     """A file of lines that several threads may write to. Each line is whole or not there.
 
     Args:
-        path: the file.
+        path: the file, or the text ``-`` for standard output.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -51,9 +52,11 @@ class JsonlFile:
         SinkError: it cannot be created.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         self._name = str(path)
-        self._file = OutputFile(path, overwrite=overwrite)
+        self._file: OutputFile | StandardOutput = (
+            StandardOutput() if path == "-" else OutputFile(Path(path), overwrite=overwrite)
+        )
         self._lock = threading.Lock()
 
     def write(self, line: dict[str, object]) -> None:
@@ -85,7 +88,7 @@ class JsonlSink(Sink):
     Shares are of the network's own label map. Every line is on the disk before the next frame.
 
     Args:
-        path: the file.
+        path: the file, or the text ``-`` for standard output.
         overwrite: whether an existing file may be replaced.
         shared: the file, where several sources write into one; whoever made it closes it.
         source: what ``source`` says in each line, where several sources write into one file.
@@ -103,7 +106,7 @@ class JsonlSink(Sink):
         source: str | None = None,
     ) -> None:
         self.name = str(path)
-        self.path = Path(path)
+        self._path = path
         self._overwrite = overwrite
         self._shared = shared
         self._source = source
@@ -113,10 +116,11 @@ class JsonlSink(Sink):
 
     def open(self, context: SinkContext) -> None:
         """Create the file; see :meth:`Sink.open`."""
-        refuse_input(self.path, context.source.path)
+        if self._path != "-":
+            refuse_input(Path(self._path), context.source.path)
         self._classes = context.engine.classes
         self._live = context.source.live
-        self._file = self._shared or JsonlFile(self.path, overwrite=self._overwrite)
+        self._file = self._shared or JsonlFile(self._path, overwrite=self._overwrite)
 
     def write(self, item: Rendered) -> None:
         """Write one line; see :meth:`Sink.write`."""

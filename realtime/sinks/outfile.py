@@ -39,10 +39,13 @@ def refuse_input(path: Path, source: Path | None) -> None:
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Refuse a file that exists, unless it may be overwritten.
 
+    A device or pipe (``/dev/stdout``) is no such file: nothing in it can be lost.
+
     Raises:
         UsageError: it exists (``EXISTS``).
     """
-    if not overwrite and os.path.lexists(path) and not os.path.isdir(path):
+    other = os.path.exists(path) and not os.path.isfile(path)
+    if not overwrite and os.path.lexists(path) and not other:
         raise UsageError(
             f"{path} exists already. Allowed: another name, or -y/--overwrite", reason="EXISTS"
         )

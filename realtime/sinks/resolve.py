@@ -216,6 +216,11 @@ def open_label_sink(
 
     options = options if options is not None else SinkOptions()
     path = Path(text)
+    if text == "-":
+        raise UsageError(
+            "class ids are not written to standard output. Allowed: a directory (./- if that is "
+            "its name) or FILE.mkv. Received: '-'"
+        )
     if path.suffix.lower() == ".mkv" and not os.path.isdir(path):
         refuse_existing(path, options.overwrite)
         return LabelVideoSink(path, options.label_ids, overwrite=options.overwrite)
@@ -228,7 +233,7 @@ def open_label_sink(
 
 
 def open_jsonl_sink(text: str, options: SinkOptions | None = None) -> Sink:
-    """Return the sink for ``--jsonl``.
+    """Return the sink for ``--jsonl``: a file, or ``-`` for standard output.
 
     Raises:
         UsageError: the file exists and may not be overwritten.
@@ -237,5 +242,6 @@ def open_jsonl_sink(text: str, options: SinkOptions | None = None) -> Sink:
     from rtseg.realtime.sinks.outfile import refuse_existing
 
     options = options if options is not None else SinkOptions()
-    refuse_existing(Path(text), options.overwrite)
+    if text != "-":
+        refuse_existing(Path(text), options.overwrite)
     return JsonlSink(text, overwrite=options.overwrite)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.errors import RealtimeError, SinkError
 from rtseg.realtime.frame import Frame, Rendered
@@ -18,6 +17,7 @@ from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.failure import coding_errors, sink_error
 from rtseg.realtime.sinks.outfile import OutputFile, refuse_input
 from rtseg.realtime.sinks.sink import Sink, SinkContext
+from rtseg.realtime.sinks.stdout import StandardOutput
 
 if TYPE_CHECKING:
     import av
@@ -93,7 +93,7 @@ class VideoFileSink(Sink):
         self.path = Path(path)
         self._options = options if options is not None else EncodeOptions()
         self._overwrite = overwrite
-        self._file: OutputFile | _StandardOutput | None = None
+        self._file: OutputFile | StandardOutput | None = None
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._passthrough: Passthrough | None = None
@@ -121,7 +121,7 @@ class VideoFileSink(Sink):
         self._context = context
         self._time_base = context.source.time_base
         if self.name == "-":
-            suffix, self._file = ".mkv", _StandardOutput()
+            suffix, self._file = ".mkv", StandardOutput()
         else:
             if os.path.isdir(self.path):
                 self.path /= f"{context.source.stem}_seg.mp4"
@@ -398,33 +398,6 @@ class VideoFileSink(Sink):
                 container.close()  # writes nothing: the file is closed
             except coding_errors() as error:
                 _log.debug("%s: %s", self.name, error)
-
-
-class _StandardOutput:
-    """Standard output, as PyAV writes it: no seeking."""
-
-    name = "-"
-
-    def __init__(self) -> None:
-        self._stream: BinaryIO = sys.stdout.buffer
-        self.failure: OSError | None = None
-        self.closed = False
-        self.end = 0
-
-    def write(self, data: bytes) -> int:
-        try:
-            self._stream.write(data)
-            self._stream.flush()
-        except OSError as error:
-            self.failure = error
-            raise
-        return len(data)
-
-    def mark(self) -> None:
-        pass
-
-    def abandon(self) -> None:
-        self.closed = True
 
 
 def copy_of(picture: av.VideoFrame) -> av.VideoFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rtseg.realtime.errors import SinkError, UsageError
-from rtseg.realtime.sinks.outfile import OutputFile, refuse_input, write_whole
+from rtseg.realtime.sinks.outfile import OutputFile, refuse_existing, refuse_input, write_whole
 
 
 def test_an_abandoned_file_ends_at_its_mark(tmp_path):
@@ -89,3 +89,17 @@ def test_a_small_file_that_fails_leaves_no_half(tmp_path):
     with pytest.raises(SinkError) as caught:
         write_whole(tmp_path, b"x")
     assert caught.value.reason == "IS_A_DIRECTORY"
+
+
+def test_only_files_count_as_existing(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for name in ("pipe", "link", ".", "absent"):
+        refuse_existing(tmp_path / name, overwrite=False)
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "absent")
+    for name in ("file", "dangling"):
+        with pytest.raises(UsageError) as caught:
+            refuse_existing(tmp_path / name, overwrite=False)
+        assert caught.value.reason == "EXISTS"
+        refuse_existing(tmp_path / name, overwrite=True)
