@@ -1,8 +1,9 @@
 """Which images a network is calibrated on: chosen evenly, by a seed, and recorded.
 
 A calibration set is images of one's own domain, no labels needed: a folder in Cityscapes'
-layout (its training split), any folder of images, an image or a video, or several of them.
-Images are drawn in turn from each city (or folder, or video), so that no city dominates.
+layout (its training split), any folder of images and videos, an image or a video, or several of
+them. Images are drawn in turn from each city (or folder, or video), so that no city dominates.
+What cannot be read is left out, as a run leaves it out.
 Validation cities of Cityscapes are never taken: what is measured must not be seen before.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections import defaultdict
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     import av
 
 U8 = NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts", ".mpg", ".mjpeg")
@@ -139,14 +143,18 @@ def select_images(
 ) -> CalibrationSet:
     """Choose images for calibration.
 
+    Those that cannot be read are left out, with a warning that counts them; others come in
+    their place.
+
     Args:
-        sources: a Cityscapes root, a folder of images, an image or video file, or several.
+        sources: a Cityscapes root, a folder of images and videos, an image or video file, or
+            several.
         count: how many images to take; all of them where there are fewer.
         seed: seed of the choice; the same files, count and seed give the same images.
 
     Raises:
-        CalibrationError: ``NOT_FOUND``, ``NO_IMAGES``, ``BAD_DATA``, or ``BAD_OPTION``
-            where ``count`` is not positive.
+        CalibrationError: ``NOT_FOUND``, ``NO_IMAGES``, ``BAD_DATA`` where none can be read, or
+            ``BAD_OPTION`` where ``count`` is not positive.
     """
     if count < 1:
         raise CalibrationError(
@@ -155,17 +163,18 @@ def select_images(
     roots = [sources] if isinstance(sources, (str, Path)) else list(sources)
     groups: dict[str, list[CalibrationImage]] = defaultdict(list)
     seen: set[tuple[str, int | None]] = set()
+    broken: list[CalibrationError] = []
     for root in roots:
-        for group, image in _images_of(Path(root)):
+        for group, image in _images_of(Path(root), broken):
             once = os.path.abspath(image.path), image.frame
             if once not in seen:  # a folder and one below it may both be named
                 groups[group].append(image)
                 seen.add(once)
     available = sum(len(images) for images in groups.values())
-    if not available:
+    if not available and not broken:
         raise CalibrationError(
             f"no image for calibration below {', '.join(str(r) for r in roots) or 'no folder'}; "
-            f"allowed: {' '.join(IMAGE_SUFFIXES)}, a video, or a Cityscapes root",
+            f"allowed: {' '.join(IMAGE_SUFFIXES)}, videos, or a Cityscapes root",
             reason="NO_IMAGES",
         )
     generator = np.random.default_rng(seed)
@@ -174,16 +183,54 @@ def select_images(
         images = sorted(groups[name], key=_order)
         queues.append([images[n] for n in generator.permutation(len(images))])
     chosen: list[CalibrationImage] = []
+    unread = len(broken)
     depth = 0
-    while len(chosen) < min(count, available):
+    while len(chosen) < count:
         # Which cities give one more in an incomplete last turn is drawn, too.
-        turn = [queue[depth] for queue in queues if depth < len(queue)]
+        turn = [queue for queue in queues if depth < len(queue)]
+        if not turn:
+            break
         left = count - len(chosen)
         if left < len(turn):
             turn = [turn[n] for n in generator.permutation(len(turn))[:left]]
-        chosen += turn
+        for queue in turn:
+            while depth < len(queue) and (error := _unreadable(queue[depth])):
+                broken.append(error)
+                del queue[depth]
+            chosen += queue[depth : depth + 1]
         depth += 1
+    if broken:
+        _leave_out(broken, bool(chosen))
+    available -= len(broken) - unread
     return CalibrationSet(tuple(sorted(chosen, key=_order)), seed, available)
+
+
+def _unreadable(image: CalibrationImage) -> CalibrationError | None:
+    """Return what is wrong with an image; a video's frames were read when they were counted."""
+    if image.frame is not None:
+        return None
+    try:
+        _engine_input(read_frame(image.path), 2, 2, FILL, image.path)
+    except CalibrationError as error:
+        return error
+    return None
+
+
+def _leave_out(broken: Sequence[CalibrationError], others: bool) -> None:
+    """Warn of what cannot be read; raise where there is nothing else."""
+    first = broken[0]
+    if len(broken) == 1 and not others:
+        raise first
+    if not others:
+        raise CalibrationError(
+            f"none of the {len(broken)} images can be read; the first: {first}",
+            reason="BAD_DATA",
+        )
+    _log.warning(
+        "files left out of the calibration because they cannot be read: %d; the first: %s",
+        len(broken),
+        first,
+    )
 
 
 def read_frame(path: Path) -> av.VideoFrame:
@@ -201,8 +248,13 @@ def _order(image: CalibrationImage) -> tuple[str, str, int]:
     return image.name, str(image.path), -1 if image.frame is None else image.frame
 
 
-def _images_of(root: Path) -> Iterator[tuple[str, CalibrationImage]]:
-    """Yield each image below a source with the group it belongs to."""
+def _images_of(
+    root: Path, broken: list[CalibrationError]
+) -> Iterator[tuple[str, CalibrationImage]]:
+    """Yield each image below a source with the group it belongs to.
+
+    What is wrong with a video that cannot be read, below a folder, goes to ``broken``.
+    """
     if not root.exists():
         raise CalibrationError(f"no such calibration data: {root}", reason="NOT_FOUND")
     if root.is_file():
@@ -224,7 +276,16 @@ def _images_of(root: Path) -> Iterator[tuple[str, CalibrationImage]]:
                 yield sample.group, CalibrationImage(sample.image, name)
     else:
         for path in sorted(root.rglob("*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+                name = path.relative_to(root).as_posix()
+                try:
+                    count = _count_frames(path)
+                except CalibrationError as error:
+                    broken.append(error)
+                    continue
+                for index in range(count):
+                    yield name, CalibrationImage(path, name, index)
+            elif path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
                 match = _CITYSCAPES_NAME.match(path.stem)
                 if match and match[1] in VALIDATION_CITIES:
                     continue

@@ -57,7 +57,7 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="ROOT",
-        help="Cityscapes root, folder of images, or video of your own scene; repeatable; "
+        help="Cityscapes root, folder of images or videos, or video of your own scene; repeatable; "
         "INT8 needs one, FP16 is tried on it",
     )
     add = parser.add_argument
@@ -136,7 +136,7 @@ def build(options: argparse.Namespace) -> None:
     if options.precision == "int8" and not options.calib_data:
         raise CalibrationError(
             "INT8 needs images of the network's domain: --calib-data ROOT (a Cityscapes root, a "
-            "folder of images or a video)",
+            "folder of images or videos, or a video)",
             reason="BAD_OPTION",
         )
     if output.exists() and not options.force:

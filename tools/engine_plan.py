@@ -168,7 +168,7 @@ def _source(options: argparse.Namespace, precision: str, show: Progress) -> Path
     if not options.calib_data:
         raise CalibrationError(
             "INT8 needs images of the network's domain: --calib-data ROOT (a Cityscapes root, a "
-            "folder of images or a video), or an INT8 file made before",
+            "folder of images or videos, or a video), or an INT8 file made before",
             reason="BAD_OPTION",
         )
     return _calibrated(options, source, show)

@@ -141,6 +141,48 @@ def test_an_unreadable_image_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_broken_images_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a run over the folder; another image comes in the place of each."""
+    save_images(tmp_path, 6)
+    whole = select_images(tmp_path, 4)
+    assert not caplog.records
+    broken = [whole.images[0].path, whole.images[2].path]
+    broken[0].write_bytes(broken[0].read_bytes()[:60])
+    broken[1].write_bytes(b"")
+    chosen = select_images(tmp_path, 4)
+    assert len(chosen) == len(list(chosen.frames(16, 16))) == chosen.available == 4
+    assert not {image.path for image in chosen.images} & set(broken)
+    (warning,) = caplog.messages
+    assert "cannot be read: 2; the first: " in warning
+    assert len(select_images(tmp_path, 100)) == 4
+
+
+def test_a_folder_of_which_nothing_can_be_read(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(CalibrationError, match="none of the 2 images can be read") as caught:
+        select_images(tmp_path)
+    assert caught.value.reason == "BAD_DATA"
+
+
+def test_a_folder_of_videos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "day").mkdir()
+    for name in ("day/drive.mkv", "night.mkv"):
+        save_video(tmp_path / name)
+    assert len(select_images(tmp_path, 100)) == 12
+    few = select_images(tmp_path, 4)
+    assert Counter(image.name for image in few.images) == {"day/drive.mkv": 2, "night.mkv": 2}
+    assert len(list(few.frames(16, 16))) == 4
+    assert not caplog.records
+    (tmp_path / "cut.mp4").write_bytes(b"")
+    save_images(tmp_path / "day", 3)
+    assert len(select_images(tmp_path, 100)) == 15
+    assert "cannot be read: 1; the first: " in caplog.text
+    assert "cut.mp4" in caplog.text
+
+
 def test_what_cannot_be_chosen_from(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="no such calibration data") as caught:
         select_images(tmp_path / "absent")
