@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rtseg.realtime.errors import UsageError
+from rtseg.realtime.fileurl import plain_path
 from rtseg.realtime.numbered import is_pattern, names_of
 from rtseg.realtime.sinks.network import is_network, shown_address
 from rtseg.realtime.web.address import is_web
@@ -32,7 +33,7 @@ def refuse_clashes(
     taken: dict[str, str] = {}
     inputs, pictures = tuple(inputs), tuple(pictures)
     for text in outputs:
-        plain = text.removeprefix("file://")
+        plain = plain_path(text)
         own = plain in ("window", "null", "-") or is_web(plain) or is_network(plain)
         place = plain if own else os.path.realpath(plain)
         if place in taken and plain != "null":

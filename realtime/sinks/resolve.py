@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import UsageError
+from rtseg.realtime.fileurl import plain_path
 from rtseg.realtime.numbered import is_pattern
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.failure import sink_error
@@ -46,7 +47,7 @@ class SinkTarget:
 
     Attributes:
         kind: what it is.
-        text: what the user typed, with any password.
+        text: what the user typed, with any password; of a ``file://`` address the path.
     """
 
     kind: SinkKind
@@ -108,7 +109,7 @@ def parse_sink(text: str) -> SinkTarget:
     scheme = plain.split("://", maxsplit=1)[0].lower()
     if "://" in plain and scheme in _IMPOSSIBLE:
         raise UsageError(f"no {scheme} outputs: {_IMPOSSIBLE[scheme]}. Allowed: {FORMS}")
-    plain = plain.removeprefix("file://")
+    plain = plain_path(plain)
     path = Path(plain)
     suffix = path.suffix.lower()
     if os.path.isdir(path):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtseg.realtime.errors import SinkError, UsageError
+from rtseg.realtime.fileurl import plain_path
 from rtseg.realtime.frame import Rendered
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.failure import sink_error
@@ -85,7 +86,7 @@ def segment_options(
 
 
 def _is_file(text: str) -> bool:
-    plain = text.strip().removeprefix("file://")
+    plain = plain_path(text.strip())
     return (
         os.path.isdir(plain)
         or plain.endswith(("/", os.sep))

@@ -8,9 +8,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from rtseg.realtime.errors import SourceError, UsageError
+from rtseg.realtime.fileurl import path_of_url
 from rtseg.realtime.numbered import CODE
 from rtseg.realtime.sources.images import SUFFIXES
 from rtseg.realtime.sources.naming import shown
@@ -178,14 +179,14 @@ def _by_word(text: str) -> SourceSpec | None:
 
 
 def _by_scheme(text: str) -> SourceSpec | None:
+    path = path_of_url(text)
     match = _SCHEME.match(text)
     if match is None:
-        return _by_path(unquote(text[5:]), text) if text.startswith("file:") else None
+        return None if path is None else _by_path(path)
+    if path is not None:
+        return _by_path(path) or _missing(path)
     scheme = match[1].lower()
     rest = text[match.end() :]
-    if scheme == "file":
-        path = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
-        return _by_path(unquote(path), text) or _missing(unquote(path))
     if scheme == "v4l2":
         if not rest.startswith("/"):
             raise UsageError(f"v4l2:// needs a device: v4l2:///dev/video0. Received: {shown(text)}")
@@ -215,7 +216,7 @@ def _camera(text: str) -> SourceSpec | None:
     return SourceSpec("camera", text, text) if _DEVICE.fullmatch(text) else None
 
 
-def _by_path(path: str, text: str | None = None) -> SourceSpec | None:
+def _by_path(path: str) -> SourceSpec | None:
     """Return the spec of an existing path or a pattern; None where there is neither."""
     where = Path(path)
     try:
