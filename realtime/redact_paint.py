@@ -24,7 +24,9 @@ STYLES: tuple[RedactStyle, ...] = get_args(RedactStyle)
 CELLS_HIGH = 8
 """A detection is at most so many cells high."""
 
-_FINEST = 90  # cells along the shorter side of a frame, at most
+CELLS_ALONG = 45
+"""The finest cells: so many along the shorter side of a frame, at most."""
+
 _STEPS = (16, 8, 8)  # means of Y, U, V are rounded to multiples of it, gray to itself
 _FILL = (72, 128, 128)
 
@@ -37,8 +39,8 @@ class _Covered:
 
     Attributes:
         top, left: the window's first row and column, multiples of the coarsest cell in it.
-        level: int8, rows×columns: how often the finest cells are doubled, -1 where nothing is
-            covered.
+        level: int8, rows×columns: how often the squares of :attr:`Mosaic.cell` are doubled, at
+            least once, -1 where nothing is covered.
     """
 
     top: int
@@ -58,8 +60,9 @@ class Mosaic:
     def __init__(self, width: int, height: int, style: RedactStyle = "pixelate") -> None:
         self.size = (width, height)
         self._style = style
-        #: Side of the finest cells in pixels; even, so that chroma has whole cells too.
-        self.cell = max(4, 2 * round(min(width, height) / _FINEST / 2))
+        #: What is covered is covered in whole squares of so many pixels, half the side of the
+        #: finest cells; even, so that chroma has whole ones too.
+        self.cell = max(4, 2 * math.ceil(min(width, height) / CELLS_ALONG / 4))
         self._rows, self._columns = -(-height // self.cell), -(-width // self.cell)
 
     def covered(self, regions: U8) -> NDArray[np.bool_]:
@@ -118,7 +121,7 @@ class Mosaic:
         level = np.full((self._rows, self._columns), -1, np.int8)
         for size in sizes:
             cells_high = highest_of(int(size), self.size[1]) / self.cell
-            number = max(0, math.ceil(math.log2(cells_high / CELLS_HIGH)))
+            number = max(1, math.ceil(math.log2(cells_high / CELLS_HIGH)))
             touched = _touched(regions == size, self.size, self.cell, level.shape)
             level[touched] = np.maximum(level[touched], np.int8(number))
         rows, columns = np.flatnonzero((level >= 0).any(1)), np.flatnonzero((level >= 0).any(0))

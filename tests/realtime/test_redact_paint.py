@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtseg.realtime.redact_paint import CELLS_HIGH, STYLES, Mosaic, Planes, RedactStyle, _rounded
+from rtseg.realtime.redact_paint import (
+    CELLS_ALONG,
+    CELLS_HIGH,
+    STYLES,
+    Mosaic,
+    Planes,
+    RedactStyle,
+    _rounded,
+)
 from rtseg.realtime.redact_region import SIZES, highest_of
 from tests.realtime.parts import U8
 
@@ -95,6 +103,21 @@ def test_a_detection_is_only_so_many_cells_high(size: int) -> None:
     changes = np.count_nonzero(np.any(np.diff(planes[0].astype(int), axis=0), axis=1))
     cell = HEIGHT / (changes + 1)
     assert highest_of(size, HEIGHT) / cell <= CELLS_HIGH + 0.5
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(64, 40), (512, 256), (640, 360), (800, 450), (640, 480), (1280, 720), (720, 1280)],
+)
+def test_the_finest_cells_are_a_forty_fifth_of_the_shorter_side(width: int, height: int) -> None:
+    mosaic, planes = Mosaic(width, height), noise(width, height)
+    mosaic.paint(planes, np.ones((256, 256), np.uint8))
+    for axis in (0, 1):
+        differences = np.diff(planes[0].astype(int), axis=axis)
+        edges = np.flatnonzero(np.any(differences, axis=1 - axis)) + 1
+        assert len(edges) > 0
+        assert (edges % (2 * mosaic.cell) == 0).all()
+        assert np.diff(edges).min() >= min(width, height) / CELLS_ALONG
 
 
 def test_colours_are_rounded_and_gray_stays_gray() -> None:
