@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from rtseg.engines.labels import ClassTable
 from rtseg.realtime.frame import U8
+from rtseg.realtime.lettering import drawable
 from rtseg.realtime.yuv import ColourTags, colours_to_yuv
 
 BOX_OPACITY = 0.65
 """How much of the picture the backing box hides, so that text is read on snow and at night."""
+
+SMALLEST = 0.55
+"""How far a legend shrinks to fit into a picture, before it leaves out lines."""
 
 
 @dataclass(frozen=True)
@@ -172,18 +176,27 @@ def _text_box(
     width: int,
     height: int,
 ) -> Stamp | None:
-    """Draw lines of text, each behind a colour swatch if there are any, into a box."""
+    """Draw lines of text, each behind a colour swatch if there are any, into a box.
+
+    Of those with swatches only as many as can be read in the picture's height; the last line then
+    says how many there are beside them.
+    """
     import cv2
 
     font = cv2.FONT_HERSHEY_SIMPLEX
     scale = max(0.4, height / 1100)
     thickness = max(1, round(scale * 1.4))
-    shown = [line.encode("ascii", "replace").decode() for line in lines]
+    shown = [drawable(line) for line in lines]
     sizes = [cv2.getTextSize(line, font, scale, thickness) for line in shown]
     tallest = max(size[0][1] for size in sizes)
     base = max(size[1] for size in sizes)
     pitch = round((tallest + base) * 1.15)
     padding = max(4, tallest // 2)
+    most = int(((height - 2 * _margin(height)) / SMALLEST - 2 * padding) / pitch)
+    if swatches and len(lines) > max(2, most):
+        kept = max(1, most - 1)
+        more = f"… {len(lines) - kept} more"
+        return _text_box((*lines[:kept], more), swatches[:kept], tags, width, height)
     swatch = round(tallest * 1.4) if swatches else 0
     indent = padding + (swatch + padding if swatches else 0)
     box_width = indent + max(size[0][0] for size in sizes) + padding
@@ -194,7 +207,7 @@ def _text_box(
     for row, line in enumerate(shown):
         top = padding + row * pitch
         cv2.putText(mask, line, (indent, top + tallest), font, scale, 255, thickness, cv2.LINE_AA)
-        if swatches:
+        if row < len(swatches):
             middle = top + tallest // 2
             half = max(2, tallest // 2)
             area = slice(middle - half, middle + half), slice(padding, padding + swatch)

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from rtseg.engines.labels import CITYSCAPES
+from rtseg.engines.labels import CITYSCAPES, ClassTable
 from rtseg.realtime.frame import Frame
 from rtseg.realtime.hud import HudText
 from rtseg.realtime.overlay import Renderer
@@ -86,9 +86,27 @@ def test_legend_shows_the_colours_of_the_shown_classes_only():
     assert not has(some, "terrain")
 
 
-def test_text_that_hershey_fonts_lack_is_replaced_not_refused():
-    where, _ = changed(640, 360, 90, HudText(("naïve 路",)), hud=True)
+@pytest.mark.parametrize("text", ["naïve 路", "no UTF-8: \udcff", "a\nb\0", "😀 ไทย"])
+def test_text_of_any_kind_is_drawn(text):
+    where, _ = changed(640, 360, 90, HudText((text,)), hud=True)
     assert where.any()
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (320, 180), (96, 64)])
+@pytest.mark.parametrize("count", [3, 150, 255])
+def test_a_legend_has_as_many_classes_as_can_be_read(width, height, count):
+    """150 classes were one strip of lines of two pixels."""
+    palette = tuple((250 - n % 16, 3 * (n // 16), (40 + n) % 256) for n in range(count))
+    classes = ClassTable(tuple(f"class {n}" for n in range(count)), palette)
+    renderer = Renderer(classes, ViewOptions(view="overlay", legend=True, alpha=0.0))
+    frame = Frame(0, flat(width, height, 90), 0, Fraction(1, 25))
+    y = planes_420(renderer.render(frame, np.zeros((1, 1), np.uint8)))[0]
+    rows, columns = np.nonzero(y != 90)
+    assert columns.max() - columns.min() > 40  # readable, not shrunk to a strip
+    if count == 3:
+        assert rows.max() < max(60, height * 0.35)
+    elif height >= 180:
+        assert rows.max() > height * 0.8  # the height is used
 
 
 def test_lines_say_only_what_is_known():
