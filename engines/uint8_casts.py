@@ -33,4 +33,4 @@ def cast_through_float(model: Any) -> Any:
 
 
 def _target(cast: Any) -> int:
-    return next(attribute.i for attribute in cast.attribute if attribute.name == "to")
+    return int(next(attribute.i for attribute in cast.attribute if attribute.name == "to"))

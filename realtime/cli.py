@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in typed
     try:
         options = _parse(typed)
-        return options if isinstance(options, int) else _run(options)
+        return options if isinstance(options, int) else _run(options, typed)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (RealtimeError, EngineError) as error:
@@ -91,7 +91,7 @@ def _parse(typed: list[str]) -> argparse.Namespace | int:
         return fail(text, reason, 1, typed)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, typed: list[str]) -> int:
     _take_positionals(options)
     if options.source is None:
         raise UsageError("nothing to segment: name a source, such as rt-seg --source camera0")
@@ -105,9 +105,8 @@ def _run(options: argparse.Namespace) -> int:
         make_variables()
         from rtseg.realtime.batch import run_batch
 
-        as_json = options.log_format == "json"
         return run_batch(
-            options, lambda error: fail(str(error), error.reason, exit_code_of(error), as_json)
+            options, lambda error: fail(str(error), error.reason, exit_code_of(error), typed)
         )
     if options.skip_existing:
         raise UsageError("--skip-existing is for --batch")

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtseg.engines.labels import VOID_ID
 from rtseg.realtime.errors import UsageError
@@ -34,8 +35,8 @@ class IgnoredArea(Refiner):
         labels[self._at(height, width)] = VOID_ID
         return [replace(seen, labels=labels)]
 
-    def _scaled(self, height: int, width: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-        return scale_nearest(self._mask, height, width) != 0
+    def _scaled(self, height: int, width: int) -> NDArray[np.bool_]:
+        return scale_nearest(self._mask, height, width).astype(np.bool_)
 
 
 def read_mask(path: Path) -> U8:
