@@ -135,7 +135,7 @@ def _check_place(out: Path) -> None:
 def _check_precision(network: Deployable, precision: str) -> None:
     if precision not in ("fp32", "fp16", "int8"):
         raise EngineError(
-            f"unknown precision {precision!r}. Allowed: fp32, fp16, int8", reason="BAD_INPUT"
+            f"unknown precision {precision!r}. Allowed: fp32, fp16, int8", reason="BAD_OPTION"
         )
     has = network.spec.precision
     wanted = "int8" if precision == "int8" else "fp32"

@@ -203,7 +203,7 @@ def check_precision(adapted: AdaptedModel, precision: str | None) -> None:
     allowed = ("fp32", "fp16", "bf16", "int8")
     if precision not in (None, "auto", *allowed):
         raise EngineError(
-            f"unknown precision {precision!r}. Allowed: {', '.join(allowed)}", reason="BAD_INPUT"
+            f"unknown precision {precision!r}. Allowed: {', '.join(allowed)}", reason="BAD_OPTION"
         )
     if precision in (None, "auto"):
         return
@@ -221,9 +221,9 @@ def check_options(threads: int, requests: int, mode: str) -> None:
     if threads < 0 or requests < 0:
         raise EngineError(
             f"threads and requests are 0 (automatic) or more. Received: {threads}, {requests}",
-            reason="BAD_INPUT",
+            reason="BAD_OPTION",
         )
     if mode not in ("latency", "throughput"):
         raise EngineError(
-            f"unknown mode {mode!r}. Allowed: latency, throughput", reason="BAD_INPUT"
+            f"unknown mode {mode!r}. Allowed: latency, throughput", reason="BAD_OPTION"
         )

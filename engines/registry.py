@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -254,22 +255,18 @@ def _candidates(backend: str, device: str) -> list[Backend]:
         raise EngineError(
             f"unknown backend {backend!r}. Allowed: auto, {', '.join(names)}", reason="BAD_OPTION"
         )
-    kind, _, index = device.partition(":")
-    if (
-        kind not in ("auto", "cpu", "cuda")
-        or (kind != "cuda" and index)
-        or not (index or "0").isdigit()
-    ):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{0,4})?", device, re.ASCII):
         raise EngineError(
             f"unknown device {device!r}. Allowed: auto, cpu, cuda:N", reason="BAD_OPTION"
         )
+    kind = device.partition(":")[0]
     if backend == "auto":
         return _first_choice("cpu" if kind == "auto" else kind, device)
     chosen = [known for known in BACKENDS if known.name == backend]
     if kind not in ("auto", *chosen[0].devices):
         raise EngineError(
             f"{backend} runs on {', '.join(chosen[0].devices)}. Received: device {device}",
-            reason="ENGINE_UNSUPPORTED",
+            reason="BAD_OPTION",
         )
     return chosen
 

@@ -29,7 +29,7 @@ def check_target(runtime: str, target: str) -> str:
             ``tensorrt``; ``any`` or compute capabilities as ``8.6,8.9`` for ``rtx``.
 
     Raises:
-        EngineError: ``BAD_INPUT`` where it is something else.
+        EngineError: ``BAD_OPTION`` where it is something else.
     """
     if runtime == "tensorrt":
         if target in ("", THIS, AMPERE, SAME):
@@ -43,7 +43,7 @@ def check_target(runtime: str, target: str) -> str:
             return ",".join(sorted(set(parts), key=_numbers))
         allowed = f"{ANY}, or compute capabilities such as 8.6,8.9"
     raise EngineError(
-        f"{runtime} does not build for {target!r}. Allowed: {allowed}", reason="BAD_INPUT"
+        f"{runtime} does not build for {target!r}. Allowed: {allowed}", reason="BAD_OPTION"
     )
 
 

@@ -37,6 +37,13 @@ exit:     0 end of input or quit, 1 run-time failure, 2 usage, 130 Ctrl-C, 143 S
           129 closed terminal"""
 
 
+LARGEST = 2**31 - 1
+"""What whole numbers may be at most: as counts of frames it lasts for two years."""
+
+LARGEST_SIDE = 16384
+"""Of a network's input, in pixels."""
+
+
 def number(
     kind: Callable[[str], float], least: float, most: float = math.inf, *, above: bool = False
 ) -> Callable[[str], float]:
@@ -45,7 +52,7 @@ def number(
     Args:
         kind: ``int`` or ``float``.
         least: the smallest value allowed; excluded if ``above``.
-        most: the largest value allowed.
+        most: the largest value allowed; whole numbers end at :data:`LARGEST` in any case.
         above: whether ``least`` itself is excluded.
     """
 
@@ -56,6 +63,9 @@ def number(
         limits = limits.removesuffix(" on") if above else limits
         try:
             value = kind(text)
+            if kind is int and value > LARGEST:
+                limits = f"from {least:g} to {min(most, LARGEST)}"
+                value = math.nan
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
@@ -195,8 +205,12 @@ def _add_input(parser: Parser) -> None:
 def input_size(text: str) -> tuple[int, int]:
     """Parse WxH into width and height."""
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    if not re.fullmatch(r"0*[1-9]\d{0,4}x0*[1-9]\d{0,4}", text.lower(), re.ASCII):
         raise argparse.ArgumentTypeError(f"expected WxH, as in 960x544. Received: {text!r}")
+    if max(int(width), int(height)) > LARGEST_SIDE:
+        raise argparse.ArgumentTypeError(
+            f"sides are {LARGEST_SIDE} at most, as in 960x544. Received: {text!r}"
+        )
     return int(width), int(height)
 
 

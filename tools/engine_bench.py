@@ -173,7 +173,7 @@ def _candidates(options: argparse.Namespace) -> list[Candidate]:
                 raise EngineError(
                     f"--run takes BACKEND[:PRECISION][=FILE] with a precision of "
                     f"{', '.join(PRECISIONS)}. Received: {run}",
-                    reason="BAD_INPUT",
+                    reason="BAD_OPTION",
                 )
             chosen = own_file or file
             name = how if len(files) == 1 and not own_file else f"{how}={Path(chosen or '').name}"
@@ -181,7 +181,7 @@ def _candidates(options: argparse.Namespace) -> list[Candidate]:
     names = [candidate.name for candidate in found]
     for name in names:
         if names.count(name) > 1 and len(names) > 1:
-            raise EngineError(f"{name} is named twice: nothing to compare", reason="BAD_INPUT")
+            raise EngineError(f"{name} is named twice: nothing to compare", reason="BAD_OPTION")
     return found
 
 
@@ -193,7 +193,7 @@ def _baseline(name: str | None, candidates: list[Candidate]) -> int:
         return 0
     if name not in names:
         raise EngineError(
-            f"no engine is called {name!r}. Allowed: {', '.join(names)}", reason="BAD_INPUT"
+            f"no engine is called {name!r}. Allowed: {', '.join(names)}", reason="BAD_OPTION"
         )
     return names.index(name)
 

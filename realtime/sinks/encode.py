@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from rtseg.realtime.errors import UsageError
 
+MOST_BPS = 2_000_000_000
+"""What a bit rate may be at most; encoders count in 32 bits."""
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -150,14 +153,17 @@ def parse_bitrate(text: str) -> int:
     """Return bits a second from ``4M``, ``800k`` or ``2500000``.
 
     Raises:
-        UsageError: none of these.
+        UsageError: none of these, or more than :data:`MOST_BPS`.
 
     Example:
         >>> parse_bitrate("2.5M")
         2500000
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:bit/s|bps|b)?", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:bit/s|bps|b)?", text.strip(), re.ASCII)
     if match is None:
-        raise UsageError(f"a bit rate looks like 4M, 800k or 2500000. Received: {text!r}")
+        raise UsageError(f"--bitrate looks like 4M, 800k or 2500000. Received: {text!r}")
     factor = {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()]
-    return round(float(match[1]) * factor)
+    rate_bps = float(match[1]) * factor
+    if rate_bps > MOST_BPS:
+        raise UsageError(f"--bitrate is {MOST_BPS // 10**6}M at most. Received: {text!r}")
+    return round(rate_bps)

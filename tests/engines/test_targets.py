@@ -55,7 +55,7 @@ def test_a_target_has_one_form(runtime: str, asked: str, target: str) -> None:
 def test_another_target_is_refused(runtime: str, asked: str) -> None:
     with pytest.raises(EngineError, match="Allowed: ") as caught:
         check_target(runtime, asked)
-    assert caught.value.reason == "BAD_INPUT"
+    assert caught.value.reason == "BAD_OPTION"
 
 
 GPUS = (ADA, Gpu("Ada's sister", "8.9"), Gpu("Blackwell", "12.0"), Gpu("Turing", "7.5"))

@@ -58,6 +58,12 @@ def test_options_are_not_abbreviated() -> None:
         ["--backend", "caffe"],
         ["--label-ids", "coco"],
         ["--crf", "99"],
+        ["--stride", "9" * 400],
+        ["--stride", "9" * 5000],
+        ["--max-frames", "1" + "0" * 30],
+        ["--bitrate", "9" * 400],
+        ["--bitrate", "3000M"],
+        ["--input-size", "9" * 400 + "x544"],
     ],
 )
 def test_values_outside_the_limits_are_usage_errors(

@@ -118,10 +118,10 @@ def test_ratios_are_of_each_round() -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["--baseline", "absent"], "BAD_INPUT: no engine is called 'absent'. Allowed: auto"),
-        (["--run", "openvino:int7"], "BAD_INPUT: --run takes BACKEND[:PRECISION][=FILE]"),
-        (["--run", ":fp32"], "BAD_INPUT: --run takes"),
-        (["--run", "openvino", "--run", "openvino"], "BAD_INPUT: openvino is named twice"),
+        (["--baseline", "absent"], "BAD_OPTION: no engine is called 'absent'. Allowed: auto"),
+        (["--run", "openvino:int7"], "BAD_OPTION: --run takes BACKEND[:PRECISION][=FILE]"),
+        (["--run", ":fp32"], "BAD_OPTION: --run takes"),
+        (["--run", "openvino", "--run", "openvino"], "BAD_OPTION: openvino is named twice"),
         (["--run", "openvin"], "BAD_OPTION: unknown backend 'openvin'"),
         (["--data", "absent"], "NOT_FOUND: no such calibration data: absent"),
     ],

@@ -89,7 +89,6 @@ def test_bench_says_what_is_inside_the_clock(
     [
         (["info", "absent.onnx"], "NOT_FOUND"),
         (["bench", "absent.onnx"], "NOT_FOUND"),
-        (["bench", "--backend", "openvino", "--device", "cuda:0"], "ENGINE_UNSUPPORTED"),
     ],
 )
 def test_a_failure_is_one_line_and_exit_code_1(
@@ -102,13 +101,24 @@ def test_a_failure_is_one_line_and_exit_code_1(
     assert said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("typed", [["--model", "absent"], ["--backend", "absent"]])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["bench", "--model", "absent"],
+        ["bench", "--backend", "absent"],
+        ["bench", "--backend", "openvino", "--device", "cuda:0"],
+        ["bench", "--device", "cuda:²"],
+        ["bench", "--run", "foo:xyz"],
+        ["bench", "--baseline", "nope"],
+        ["build", "--backend", "rtx", "--target", "xyz"],
+    ],
+)
 def test_what_cannot_be_meant_is_wrong_usage(
     capsys: pytest.CaptureFixture[str], typed: list[str]
 ) -> None:
-    assert main(["bench", *typed]) == 2
+    assert main(typed) == 2
     said = capsys.readouterr().err
-    assert said.startswith("rt-seg-engine: error: BAD_OPTION: unknown ")
+    assert said.startswith("rt-seg-engine: error: BAD_OPTION: ")
     assert said.count("\n") == 1
 
 
