@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from rtseg.realtime.parser import Parser, ShowVersions
+from rtseg.realtime.source_arguments import add_source_options
 
 DESCRIPTION = """\
 Segment live video of streets: camera, stream or file in, coloured video, class ids or a
@@ -388,8 +389,9 @@ def _add_flow(parser: Parser) -> None:
         "--fps",
         type=number(float, 0, 1000, above=True),
         metavar="F",
-        help="of a camera, screen or images",
+        help="of a camera, screen or images, or of bare H.264 and Motion JPEG, which name none",
     )
+    add_source_options(group)
     group.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp", help="(tcp)")
     group.add_argument("--hwaccel", default="none", metavar="auto|none|NAME", help="decoder (none)")
 

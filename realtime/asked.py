@@ -82,8 +82,8 @@ def source_options(options: argparse.Namespace) -> SourceOptions:
         timeout_s=options.timeout,
         reconnect=options.reconnect,
         hwaccel=options.hwaccel,
-        live_sound=not options.no_audio
-        and any(map(takes_sound, [*options.out, *filter(None, [options.record])])),
+        live=options.live,
+        live_sound=not options.no_audio and any(map(takes_sound, options.out)),
     )
 
 

@@ -95,4 +95,5 @@ def can_be_early(options: argparse.Namespace, spec: SourceSpec) -> bool:
         "auto",
         "cpu",
     )
-    return spec.kind in ("file", "images") and options.quality != AUTO and portable and on_cpu
+    early = spec.kind in ("file", "images") and not options.live
+    return early and options.quality != AUTO and portable and on_cpu

@@ -37,7 +37,7 @@ from rtseg.realtime.sinks.resolve import (
     takes_sound,
 )
 from rtseg.realtime.sinks.sink import Sink
-from rtseg.realtime.sinks.source_pictures import SourcePicturesSink
+from rtseg.realtime.sources.pipe import is_pipe
 from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.sources.several import NamedSource
 from rtseg.realtime.stream import Stream
@@ -104,7 +104,7 @@ def run_several(
             stack.callback(lines.close)
         together = [open_sink(text, wanted) for text in shared]
         outputs += together
-        grid = _grid(sources, together, engine)
+        grid = _grid(sources, together, engine, pipes_live=options.live)
         renderers, streams = [], []
         for number, source in enumerate(sources):
             profiler = profilers[source.name]
@@ -178,18 +178,23 @@ def _title(sources: Sequence[NamedSource]) -> str:
     return f"{len(sources)} sources: {', '.join(source.name for source in sources)}"
 
 
-def _is_live(source: NamedSource) -> bool:
+def _is_live(source: NamedSource, pipes_live: bool) -> bool:
     spec = source.spec
     if spec.kind == "lavfi":
         return re.search(r"(?<![\w-])a?realtime(?![\w-])", spec.target) is not None
+    if pipes_live and spec.kind in ("stdin", "file"):
+        return spec.kind == "stdin" or is_pipe(Path(spec.target))
     return spec.kind in ("camera", "stream", "screen")
 
 
-def _grid(sources: Sequence[NamedSource], sinks: list[Sink], engine: Engine) -> Grid | None:
+def _grid(
+    sources: Sequence[NamedSource], sinks: list[Sink], engine: Engine, *, pipes_live: bool
+) -> Grid | None:
     if not sinks:
         return None
     names = [source.name for source in sources]
-    live = any(map(_is_live, sources)) or any(sink.presents for sink in sinks)
+    live = any(_is_live(source, pipes_live) for source in sources)
+    live = live or any(sink.presents for sink in sinks)
     return (LiveGrid if live else FileGrid)(names, sinks, engine.spec)
 
 

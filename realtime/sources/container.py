@@ -22,8 +22,6 @@ from rtseg.realtime.sources.pace import Pace
 from rtseg.realtime.sources.passthrough import Passthrough
 from rtseg.realtime.sources.probe import (
     count_frames,
-    creation_time,
-    frame_rate,
     length_s,
     others_left_out,
     video_stream,
@@ -232,7 +230,7 @@ class ContainerSource(Source):
             stem=self._stem,
             width=self._first.video.width,
             height=self._first.video.height,
-            fps=frame_rate(video),
+            fps=self._reader.rate,
             frames=frames,
             duration_s=duration_s,
             live=self._live,
@@ -269,6 +267,8 @@ class ContainerSource(Source):
         """Return how many seconds and frames are to come, each None where not known."""
         options = self._options
         length, frames = length_s(container, video), count_frames(video)
+        if self._reader is not None and self._reader.counted:
+            length = None  # FFmpeg's is that of another rate
         if options.start_s or options.duration_s is not None:
             left = None if length is None else max(0.0, length - options.start_s)
             parts = [part for part in (left, options.duration_s) if part is not None]

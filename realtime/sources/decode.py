@@ -15,7 +15,7 @@ from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, now_ns
 from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.passthrough import Passthrough, Window
-from rtseg.realtime.sources.probe import frame_rate
+from rtseg.realtime.sources.probe import frame_rate, names_no_times
 from rtseg.realtime.sources.timeline import Timeline
 from rtseg.realtime.sources.tonemap import ToneMapper
 
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TIME_BASE = Fraction(1, 90_000)
 NS = Fraction(1, 1_000_000_000)
-NO_TIMESTAMPS = 0x80
-"""FFmpeg's mark (``AVFMT_NOTIMESTAMPS``) of formats that name no times."""
 MAY_JUMP = 0x200
 """FFmpeg's mark (``AVFMT_TS_DISCONT``) of formats whose times may jump."""
 INTERLEAVE_S = 1
@@ -51,6 +49,8 @@ class FrameReader:
     Attributes:
         damaged: packets that could not be decoded so far.
         turner: what brings frames upright.
+        counted: whether times are counted at a rate that was asked for.
+        rate: frames per second, as stated or as asked for; None where there is none.
     """
 
     def __init__(
@@ -80,14 +80,17 @@ class FrameReader:
         self._live = live
         self._name = name
         # What sends bare pictures (HTTP cameras) names no times; FFmpeg's are those of 25 a second.
-        self._clocked = live and bool(container.format.flags & NO_TIMESTAMPS)
+        self._clocked = live and names_no_times(container)
+        stated = options.fps if names_no_times(container) else None
+        self.rate = frame_rate(video) if stated is None else exact(stated)
+        self.counted = stated is not None and not live
         known = None if self._clocked else video.time_base
         self._tick = known or DEFAULT_TIME_BASE
         jumps = not self._clocked and (live or bool(container.format.flags & MAY_JUMP))
-        self._timeline = Timeline(self._tick, frame_rate(video), jumps=jumps)
+        self._timeline = Timeline(self._tick, self.rate, jumps=jumps)
         self._index = 0
         self._lap_end = 0
-        self._searchable = True
+        self._searchable = not self.counted
         # There a search by time may land behind its goal.
         self._without_index = container.format.name in ("mpegts", "mpeg")
         # AVI keeps no order of showing: with B-frames FFmpeg's timestamps run to and fro there.
@@ -214,6 +217,8 @@ class FrameReader:
         """Return the input's timestamp of a picture, or when it came where the input has none."""
         if self._clocked:
             return round(captured_ns * NS / self._tick)
+        if self.counted:
+            return self._timeline.raw(None)
         return self._timeline.raw(picture.dts if self._in_read_order else picture.pts)
 
     def _first_raw(self) -> int | None:
@@ -253,6 +258,8 @@ class FrameReader:
             for picture in pictures:
                 self._hurt |= picture.is_corrupt
                 picture.time_base = self._tick
+                if self.counted:
+                    picture.duration = 0  # FFmpeg's is that of another rate
                 yield picture, spent_ns / 1e6, done_ns
                 spent_ns, newest_ns = 0, now_ns()  # what the taker waited is not the input's
 

@@ -14,7 +14,8 @@ from rtseg.realtime.sources.container import ContainerSource
 from rtseg.realtime.sources.hwaccel import open_container
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
-from rtseg.realtime.sources.pipe import ADVICE, Pipe, is_pipe, open_pipe, read_once
+from rtseg.realtime.sources.pipe import ADVICE, Pipe, is_pipe, live_limits, open_pipe, read_once
+from rtseg.realtime.sources.probe import say_unused
 
 if TYPE_CHECKING:
     import av
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 class FileSource(ContainerSource):
     """A video file: every frame, in order, with its sound and subtitles beside it.
 
-    A named pipe is read like standard input: it cannot be searched.
+    A named pipe is read like standard input: it cannot be searched, and may be live.
 
     Args:
         path: the file.
@@ -38,36 +39,36 @@ class FileSource(ContainerSource):
             shown(str(path)),
             stem_of(path.stem, "video"),
             options,
-            live=False,
+            live=options.live and is_pipe(path),
             sound=True,
-            path=path,
         )
         self._place = path
         self._pipe: int | None = None
 
     def _connect(self) -> InputContainer:
-        if self._options.width is not None or self._options.fps is not None:
-            log.warning(
-                "%s: --width, --height and --fps are asked of cameras; a file keeps its own",
-                self._name,
-            )
-        container = open_container(self._target(), self._options, self._name)
+        target = self._target()
+        more = live_limits() if self._live else {}
+        container = open_container(target, self._options, self._name, **more)
         if container.format.name == "tty":
             # FFmpeg renders text files as the screen of a terminal.
             container.close()
             raise SourceError(f"{self._name}: a text file, not a video", reason="NOT_A_VIDEO")
+        say_unused(container, self._options, self._name)
         return container
 
     def _target(self) -> str | Pipe:
-        if not is_pipe(self._place):
-            return f"file:{self._place}"
+        if not is_pipe(self._path):
+            if self._options.live:
+                log.warning("%s: --live has no effect, it is no pipe", self._name)
+            return f"file:{self._path}"
         # FFmpeg would wait for a writer where nothing can call it back.
         try:
             self._pipe = open_pipe(self._place)
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise SourceError(f"{self._name}: {why}", reason="PERMISSION_DENIED") from None
-        pipe = Pipe(self._pipe, str(self._place), self._gate.is_shut)
+        limit_s = self._options.timeout_s if self._live else None
+        pipe = Pipe(self._pipe, str(self._path), self._gate.is_shut, limit_s)
         self._options = read_once(pipe, self._options)
         return pipe
 

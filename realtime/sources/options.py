@@ -23,7 +23,8 @@ class SourceOptions:
         width: columns to ask a camera or screen for, in pixels; None leaves it to the device.
         height: rows to ask a camera or screen for, in pixels; given together with ``width``.
         fps: frames per second to ask a camera or screen for, or at which a folder of images
-            plays; None for the source's own.
+            plays, or a file or pipe whose format names no times (bare H.264, Motion JPEG);
+            None for the source's own.
         rtsp_transport: ``tcp`` (nothing gets lost) or ``udp`` (nothing waits for a resend).
         timeout_s: how long to wait for a connection, and then for each frame of a live
             source, in seconds.
@@ -32,6 +33,8 @@ class SourceOptions:
         hwaccel: ``none``, ``auto``, or FFmpeg's name of a decoder device such as ``cuda`` or
             ``vaapi``. Where it cannot be had, software decodes and a log line says so.
         live_sound: whether the sound of a live stream is read, too: its first track, not decoded.
+        live: whether a pipe (standard input or a named one) is a camera's: its time does not wait
+            for the reader.
         threads: threads of the software decoder; few, so that the engine keeps its cores.
 
     Raises:
@@ -49,6 +52,7 @@ class SourceOptions:
     reconnect: int | None = None
     hwaccel: str = "none"
     live_sound: bool = False
+    live: bool = False
     threads: int = 2
 
     def __post_init__(self) -> None:

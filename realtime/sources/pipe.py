@@ -6,10 +6,13 @@ import logging
 import os
 import select
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from rtseg.realtime.errors import SourceError
 from rtseg.realtime.sources.options import SourceOptions
 
 log = logging.getLogger(__name__)
@@ -29,12 +32,16 @@ class Pipe:
         fd: file descriptor to read from; it stays open.
         name: what FFmpeg is told it is called.
         is_over: whether the reader is to stop waiting.
+        limit_s: how long to wait for bytes, in seconds; None for as long as it takes.
     """
 
-    def __init__(self, fd: int, name: str, is_over: Callable[[], bool]) -> None:
+    def __init__(
+        self, fd: int, name: str, is_over: Callable[[], bool], limit_s: float | None = None
+    ) -> None:
         self.name = name
         self._fd = fd
         self._is_over = is_over
+        self._limit_s = limit_s
         try:
             os.lseek(fd, 0, os.SEEK_CUR)
         except OSError:
@@ -43,12 +50,22 @@ class Pipe:
         self.tell = lambda: os.lseek(fd, 0, os.SEEK_CUR)
 
     def read(self, size: int) -> bytes:
-        """Return up to ``size`` bytes once there are any; none at the end."""
+        """Return up to ``size`` bytes once there are any; none at the end.
+
+        Raises:
+            SourceError: ``TIMEOUT``: nothing came within the limit.
+        """
+        begun_s = time.monotonic()
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         while not self._is_over():
             if poll.poll(POLL_MS):
                 return os.read(self._fd, size)
+            if self._limit_s is not None and time.monotonic() - begun_s > self._limit_s:
+                raise SourceError(
+                    f"{self.name}: no data within {self._limit_s:g} s (--timeout)",
+                    reason="TIMEOUT",
+                )
         return b""
 
     def _seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -72,6 +89,16 @@ def open_pipe(path: Path) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.set_blocking(fd, True)
     return fd
+
+
+def live_limits() -> dict[str, Any]:
+    """Return arguments of ``av.open`` that keep a live pipe's first picture from waiting.
+
+    FFmpeg's own limits are five seconds of what is being filmed, and a megabyte to tell Motion
+    JPEG by.
+    """
+    limits = {"analyzeduration": "1000000", "fpsprobesize": "3", "formatprobesize": "200000"}
+    return {"options": limits}
 
 
 def read_once(pipe: Pipe, options: SourceOptions) -> SourceOptions:

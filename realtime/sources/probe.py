@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import datetime, timezone
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from rtseg.realtime.errors import SourceError
+from rtseg.realtime.sources.options import SourceOptions
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+log = logging.getLogger(__name__)
+
 FASTEST_FPS = 300
+NO_TIMESTAMPS = 0x80
+"""FFmpeg's mark (``AVFMT_NOTIMESTAMPS``) of formats that name no times."""
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _AV_TIME_BASE = 1_000_000
 _LONGEST_INDEX = 500_000
@@ -74,6 +80,19 @@ def others_left_out(container: InputContainer, chosen: VideoStream) -> str | Non
         f"segmented. Another one alone: ffmpeg -i FILE -map 0:v:N -map 0:a? -c copy OTHER_FILE "
         "(N counts from 0)"
     )
+
+
+def names_no_times(container: InputContainer) -> bool:
+    """Say whether its format has no times, as bare H.264 and Motion JPEG have none."""
+    return bool(container.format.flags & NO_TIMESTAMPS)
+
+
+def say_unused(container: InputContainer, options: SourceOptions, name: str) -> None:
+    """Warn of a size and a rate that were asked of something that has its own."""
+    if options.width is not None or (options.fps is not None and not names_no_times(container)):
+        log.warning(
+            "%s: --width, --height and --fps are asked of cameras; a video keeps its own", name
+        )
 
 
 def frame_rate(video: VideoStream) -> Fraction | None:

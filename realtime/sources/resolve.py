@@ -119,7 +119,7 @@ def open_source(
         )
     else:
         source = source_of(spec, wanted)
-    if wanted.duration_s is not None and spec.kind in LIVE_KINDS:
+    if wanted.duration_s is not None and (spec.kind in LIVE_KINDS or wanted.live):
         from rtseg.realtime.sources.limited import LimitedSource
 
         return LimitedSource(source, wanted.duration_s)

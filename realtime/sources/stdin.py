@@ -10,7 +10,8 @@ from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.sources.container import ContainerSource
 from rtseg.realtime.sources.hwaccel import open_container
 from rtseg.realtime.sources.options import SourceOptions
-from rtseg.realtime.sources.pipe import ADVICE, Pipe, read_once
+from rtseg.realtime.sources.pipe import ADVICE, Pipe, live_limits, read_once
+from rtseg.realtime.sources.probe import say_unused
 
 if TYPE_CHECKING:
     import av
@@ -22,12 +23,13 @@ class StdinSource(ContainerSource):
     """Standard input, or another open file descriptor, as a file that cannot be searched.
 
     Args:
-        options: what the user asked for; ``loop`` has no effect on a pipe.
+        options: what the user asked for; ``loop`` has no effect on a pipe. With ``live`` it is
+            a camera's stream.
         fd: file descriptor to read from; it stays open.
     """
 
     def __init__(self, options: SourceOptions, fd: int | None = None) -> None:
-        super().__init__("stdin", "stdin", options, live=False, sound=True)
+        super().__init__("stdin", "stdin", options, live=options.live, sound=True)
         self._fd = fd
 
     def _connect(self) -> InputContainer:
@@ -41,9 +43,13 @@ class StdinSource(ContainerSource):
             raise UsageError(
                 "stdin: a terminal, not a video; pipe a container into it (cat drive.ts | …)"
             )
-        pipe = Pipe(fd, "stdin", self._gate.is_shut)
+        limit_s = self._options.timeout_s if self._live else None
+        pipe = Pipe(fd, "stdin", self._gate.is_shut, limit_s)
         self._options = read_once(pipe, self._options)
-        return open_container(pipe, self._options, self._name)
+        more = live_limits() if self._live else {}
+        container = open_container(pipe, self._options, self._name, **more)
+        say_unused(container, self._options, self._name)
+        return container
 
     def _explained(self, error: av.FFmpegError) -> SourceError:
         if type(error).__name__ == "InvalidDataError":
