@@ -144,8 +144,7 @@ class SharedLoop:
             self._fail(error)
         finally:
             self.shut_down()
-        if self._error is not None:
-            raise self._error
+        self.raise_error()
 
     def stop(self) -> None:
         """Ask the loop to end in order; safe in a signal handler and from any thread."""
@@ -174,6 +173,11 @@ class SharedLoop:
             )
         for stream in self.streams:
             stream.settle()
+
+    def raise_error(self) -> None:
+        """Raise what ended the loop, or did not finish at its end, where there is something."""
+        if self._error is not None:
+            raise self._error
 
     def _asked_to_stop(self) -> bool:
         return self._stop_asked or (self._controls is not None and self._controls.quit)
@@ -417,6 +421,7 @@ class Pipeline:
             self._loop.shut_down()
         if self._stream.failure is not None:
             raise self._stream.failure
+        self._loop.raise_error()
 
     def stop(self) -> None:
         """Ask the loop to end in order; safe in a signal handler and from any thread."""

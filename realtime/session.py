@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rtseg.engines.engine import Engine
-from rtseg.engines.errors import EngineError
 from rtseg.realtime.asked import (
     check_measure_options,
     files_read,
@@ -28,13 +27,14 @@ from rtseg.realtime.asked import (
     view_options,
 )
 from rtseg.realtime.controls import Controls
-from rtseg.realtime.errors import RealtimeError
+from rtseg.realtime.early import EarlyEngine
+from rtseg.realtime.ending import reason_and_text
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.hud import HudText
 from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.palette import load_palette
 from rtseg.realtime.pipeline import Pipeline
-from rtseg.realtime.profile import MAX_FRAMES_REACHED, Profiler
+from rtseg.realtime.profile import END_OF_INPUT, MAX_FRAMES_REACHED, Profiler
 from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.refiners import build_refiner, check_refine_options, remind_of_sound
 from rtseg.realtime.report import RunReport, build_report, missed_lines, write_report
@@ -168,7 +168,7 @@ class _Run:
         self._hud_due_s = 0.0
 
     def run(self) -> int:
-        end = "end of input"
+        end = END_OF_INPUT
         try:
             with self._progress() as progress:
 
@@ -184,8 +184,8 @@ class _Run:
                 end = "quit"
             elif self._pipeline.profiler.frames_out == self._options.max_frames:
                 end = MAX_FRAMES_REACHED
-        except (RealtimeError, EngineError) as error:
-            end = error.reason
+        except BaseException as error:
+            end = end_of(error)
             raise
         finally:
             self._close(end)
@@ -233,6 +233,13 @@ class _Run:
             outputs=[said for sink in self._sinks if (said := sink.summary()) is not None],
         )
         finish_report(self._options, report, self._pipeline.profiler)
+
+
+def end_of(error: BaseException) -> str:
+    """Return how a report calls the end of a run that an error ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return reason_and_text(error)[0] if isinstance(error, Exception) else "INTERNAL"
 
 
 def wants_progress(options: argparse.Namespace) -> bool:

@@ -13,7 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 
 from rtseg.engines.engine import Engine
-from rtseg.engines.errors import EngineError
 from rtseg.realtime import asked, session
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import RealtimeError, UsageError
@@ -281,8 +280,8 @@ class _Run:
             elif all(s.profiler.ended == MAX_FRAMES_REACHED for s in self._loop.streams):
                 end = MAX_FRAMES_REACHED
             self._raise_failures()
-        except (RealtimeError, EngineError) as error:
-            end = error.reason
+        except BaseException as error:
+            end = session.end_of(error)
             raise
         finally:
             self._close(end)

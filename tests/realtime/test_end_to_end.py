@@ -175,6 +175,19 @@ def test_the_closing_report_names_every_stage(
     assert "4 in, 4 out, 0 dropped" in said
 
 
+@pytest.mark.parametrize("sources", [1, 2])
+def test_a_run_that_fails_does_not_end_with_its_input(
+    clip: Path, tmp_path: Path, sources: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: object, frame: object, labels: object) -> None:
+        raise RuntimeError("no paint")
+
+    monkeypatch.setattr("rtseg.realtime.overlay.Renderer.render", broken)
+    words = [word for _ in range(sources) for word in ("--source", clip)]
+    assert run(*words, "--out", tmp_path / "seg.mp4", "--profile", tmp_path / "p.json") == 1
+    assert json.loads((tmp_path / "p.json").read_text())["end"] == "INTERNAL"
+
+
 def test_start_duration_and_stride(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "part.mp4"
     assert run(clip, out, "--start", "0.2", "--duration", "0.4", "-q", "--no-audio") == 0

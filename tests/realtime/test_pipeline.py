@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from rtseg.engines.errors import EngineError
-from rtseg.realtime.errors import SinkError, SourceError
+from rtseg.realtime.errors import RealtimeError, SinkError, SourceError
 from rtseg.realtime.pipeline import Pipeline
+from rtseg.realtime.sinks.sink import SinkContext
 from rtseg.realtime.throttle import FlowOptions
 from tests.realtime.parts import BrightnessEngine, GraySource, ListSink, PlainPainter
 
@@ -197,6 +198,26 @@ def test_an_output_that_cannot_open_stops_before_the_first_frame() -> None:
     assert engine.runs == 0
     assert good.closed == 1
     assert not good.items
+
+
+def test_an_output_that_does_not_finish_before_the_first_frame_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rtseg.realtime.pipeline.FINISH_S", 0.2)
+    gone = threading.Event()
+
+    class Stuck(ListSink):
+        def open(self, context: SinkContext) -> None:
+            pipeline.stop()  # as Ctrl-C while outputs are opened
+            gone.wait(10)
+
+    pipeline = Pipeline(GraySource(10), BrightnessEngine(), None, [Stuck(name="stuck")])
+    try:
+        with pytest.raises(RealtimeError, match=r"did not finish .*: sink-stuck") as caught:
+            pipeline.run()
+    finally:
+        gone.set()
+    assert caught.value.reason == "TIMEOUT"
 
 
 def test_an_error_of_the_painter_ends_the_loop() -> None:
