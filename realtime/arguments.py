@@ -26,8 +26,8 @@ examples:
   rt-seg drive.mp4 shared.mp4 --view input --redact person,rider --no-audio
   rt-seg --source camera0 --out '%Y%m%d-%H%M%S.mp4' --segment 1m --segment-files 120 -y
 
-sources:  0, camera0, /dev/video0, v4l2:///dev/video0; rtsp:// rtsps:// rtmp:// http(s)://
-          udp:// tcp://; a file; a directory, quoted glob or frame_%06d.png; - for
+sources:  0, camera0, /dev/video0, /dev/v4l/by-id/NAME; rtsp:// rtsps:// rtmp://
+          http(s):// udp:// tcp://; a file; a directory, quoted glob or frame_%06d.png; - for
           stdin; screen, screen:1; testsrc, lavfi:GRAPH; a list: FILE.txt, FILE.streams
 outputs:  seg.mp4 .mkv .mov; a directory; frame_%06d.png; window; null; web,
           web:PORT, http://HOST:PORT (live page); rtsp[s]://HOST/PATH

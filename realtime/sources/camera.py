@@ -23,7 +23,8 @@ class CameraSource(ContainerSource):
     """A camera of this machine.
 
     Args:
-        device: its path, such as ``/dev/video0``.
+        device: its path, such as ``/dev/video0``, or a name of it that stays the same wherever it
+            is plugged in (``/dev/v4l/by-id/…``).
         options: width, height and frame rate to ask for; a camera may choose what is near.
     """
 
@@ -37,7 +38,7 @@ class CameraSource(ContainerSource):
         import av
 
         if not _exists(self._device):
-            present = ", ".join(cameras()) or "none"
+            present = ", ".join(map(_with_name, cameras())) or "none"
             raise SourceError(
                 f"{self._name}: there is no such camera. Cameras here: {present}",
                 reason="NOT_FOUND",
@@ -66,6 +67,23 @@ def cameras() -> list[str]:
     """Return the video devices of this machine, by number."""
     found = Path("/dev").glob("video[0-9]*")
     return sorted(map(str, found), key=lambda path: (len(path), path))
+
+
+def _with_name(device: str) -> str:
+    """Return a device with the name that stays its own, where it has one."""
+    name = lasting_name(device)
+    return device if name is None else f"{device} ({name})"
+
+
+def lasting_name(device: str, folder: Path = Path("/dev/v4l/by-id")) -> str | None:
+    """Return the link in ``folder`` that leads to a device, None where there is none."""
+    try:
+        target = Path(device).resolve()
+        return next(
+            (str(link) for link in sorted(folder.iterdir()) if link.resolve() == target), None
+        )
+    except OSError:
+        return None
 
 
 def _exists(device: str) -> bool:

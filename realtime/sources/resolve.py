@@ -24,7 +24,7 @@ __all__ = ["SourceOptions", "SourceSpec", "open_source", "parse_source", "source
 Kind = Literal["camera", "stream", "file", "images", "stdin", "screen", "lavfi"]
 
 FORMS = (
-    "a camera (0, camera0, /dev/video0), a stream "
+    "a camera (0, camera0, /dev/video0, /dev/v4l/by-id/…), a stream "
     f"({', '.join(f'{scheme}://' for scheme in SCHEMES)}), a video file (drive.mp4, ./0, "
     "file://…), pictures (a folder, a quoted glob, frame_%06d.png), - (standard input), "
     "screen, screen:1, testsrc, lavfi:GRAPH"
@@ -34,7 +34,7 @@ LIVE_KINDS = ("camera", "stream", "screen", "lavfi")
 """Kinds of source that may be live."""
 
 _CAMERA = re.compile(r"(?:camera:?)?([0-9]{1,4})")
-_DEVICE = re.compile(r"/dev/video[0-9]+")
+_DEVICE = re.compile(r"/dev/(?:video[0-9]+|v4l/by-(?:id|path)/[^/]+)")
 _SCREEN = re.compile(r"screen(?::([0-9]{1,4}))?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -222,6 +222,8 @@ def _by_path(path: str) -> SourceSpec | None:
     try:
         if where.is_dir():
             return SourceSpec("images", path, shown(path))
+        if where.is_char_device():  # a camera by whatever name, such as a rule of udev gives it
+            return SourceSpec("camera", path, shown(path))
         if where.exists():
             kind: Kind = "images" if where.suffix.lower() in SUFFIXES else "file"
             return SourceSpec(kind, path, shown(path))

@@ -26,6 +26,13 @@ from tests.media import make_images, make_video
         ("/dev/video7", "camera", "/dev/video7"),
         ("v4l2:///dev/video0", "camera", "/dev/video0"),
         ("v4l2:///dev/v4l/by-id/usb-cam", "camera", "/dev/v4l/by-id/usb-cam"),
+        ("/dev/v4l/by-id/usb-cam", "camera", "/dev/v4l/by-id/usb-cam"),
+        (
+            "/dev/v4l/by-path/pci-0:14.0-usb-0:1:1.0",
+            "camera",
+            "/dev/v4l/by-path/pci-0:14.0-usb-0:1:1.0",
+        ),
+        ("/dev/null", "camera", "/dev/null"),
         ("rtsp://10.0.0.5:554/live", "stream", "rtsp://10.0.0.5:554/live"),
         ("RTSP://10.0.0.5/live", "stream", "RTSP://10.0.0.5/live"),
         ("rtsps://cam/live", "stream", "rtsps://cam/live"),
