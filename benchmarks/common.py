@@ -16,6 +16,7 @@ from typing import Any
 
 from rtseg.engines.quality import DEFAULT_QUALITY, quality_points, size_of_quality
 from rtseg.engines.shipped import choose_model, shipped_models
+from rtseg.engines.threads import available_cores
 from rtseg.realtime import environment
 
 Beside = Callable[[], AbstractContextManager[object]]
@@ -26,7 +27,7 @@ def machine() -> str:
     """Return one line that names the machine and the versions."""
     versions = environment.library_versions()
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{environment.cpu_name()}, {environment.usable_cores()} cores; {shown}"
+    return f"{environment.cpu_name()}, {available_cores()} cores; {shown}"
 
 
 def rt_seg() -> str:

@@ -7,7 +7,6 @@ import logging
 import re
 import time
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from rtseg.engines.cache import writable_cache
@@ -25,7 +24,7 @@ from rtseg.engines.planfile import (
 )
 from rtseg.engines.targets import check_target, shown_target
 from rtseg.engines.tensorrt import PlanOptions, Progress, Runtime, build_plan, load_runtime
-from rtseg.engines.uint8_casts import cast_through_float
+from rtseg.engines.versions import own_version
 
 _log = logging.getLogger(__name__)
 
@@ -215,11 +214,3 @@ def _outdated(path: Path, identity: PlanIdentity) -> str:
     wanted = replace(identity, max_batch=newest.max_batch, workspace_mib=newest.workspace_mib)
     why = newest.difference(wanted)
     return f"{name} does not fit: {why}" if why else ""
-
-
-def own_version() -> str:
-    """Return the version of rt-seg that is installed."""
-    try:
-        return metadata.version("rt-seg")
-    except metadata.PackageNotFoundError:
-        return "unknown"

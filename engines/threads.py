@@ -9,17 +9,20 @@ from pathlib import Path
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
-def available_cores(cgroup_limit: Path = CGROUP_LIMIT) -> int:
+def available_cores(cgroup_limit: Path | None = None) -> int:
     """Return the number of cores this process may use, at least 1.
 
     Affinity and a container's CPU quota (cgroup v2) count, not only what the machine has.
+
+    Args:
+        cgroup_limit: where the quota stands; None for :data:`CGROUP_LIMIT`.
     """
     try:
         cores = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):  # not on macOS and Windows
         cores = os.cpu_count() or 1
     try:
-        quota, period = cgroup_limit.read_text().split()[:2]
+        quota, period = (cgroup_limit or CGROUP_LIMIT).read_text().split()[:2]
         if quota != "max":
             cores = min(cores, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError, ZeroDivisionError):

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import sys
-from importlib import metadata
+
+from rtseg.engines.versions import own_version, version_of
 
 _RUNTIMES = (
     *("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13-bindings"),
     *("cuda-bindings", "pycuda"),
 )
 _LIBRARIES = ("av", "opencv-python", "numpy", *_RUNTIMES)
-
-
-def version_of(distribution: str) -> str | None:
-    """Return the installed version of a distribution, or None where it is absent."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def own_version() -> str:
-    """Return the version of rt-seg."""
-    return version_of("rt-seg") or "unknown (not installed)"
 
 
 def version_lines(program: str) -> list[str]:
@@ -55,13 +42,6 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def peak_memory_mib() -> float:

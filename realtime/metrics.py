@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from rtseg.realtime.environment import own_version
+from rtseg.engines.versions import own_version
 from rtseg.realtime.errors import RealtimeError
 from rtseg.realtime.profile import (
     END_OF_INPUT,

@@ -13,6 +13,7 @@ from typing import Any
 from rtseg.engines.cache import keep
 from rtseg.engines.engine import EngineProfile
 from rtseg.engines.spec import EngineSpec
+from rtseg.engines.threads import available_cores
 from rtseg.realtime import environment
 from rtseg.realtime.errors import SinkError
 from rtseg.realtime.frame import SourceInfo
@@ -265,7 +266,7 @@ def build_report(
         frames_damaged=profiler.frames_damaged,
         environment={
             "cpu": environment.cpu_name(),
-            "cores": environment.usable_cores(),
+            "cores": available_cores(),
             "backend": engine.backend,
             "device": engine.device,
             "precision": engine.precision,

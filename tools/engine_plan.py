@@ -178,9 +178,9 @@ def _calibrated(options: argparse.Namespace, source: Path, show: Progress) -> Pa
     """Return the INT8 form of a network from the cache, made if it is not there."""
     from rtseg.calibration.calibration_set import select_images
     from rtseg.calibration.errors import CalibrationError
-    from rtseg.engines.build import own_version
     from rtseg.engines.cache import writable_cache
     from rtseg.engines.fingerprint import network_sha256
+    from rtseg.engines.versions import own_version
     from rtseg.tools.engine_build import quantise
 
     folder = writable_cache(None, "networks")

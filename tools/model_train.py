@@ -248,10 +248,10 @@ def _run(
     options: argparse.Namespace, config: TrainConfig, folder: Path, watchers: Any, bar: Any
 ) -> Run:
     from rtseg.engines.cache import writable_cache
+    from rtseg.engines.threads import available_cores
     from rtseg.models.teacher import Teacher
     from rtseg.models.teacher_cache import open_remembered
     from rtseg.models.train import Run
-    from rtseg.realtime.environment import usable_cores
 
     teacher = None
     say = bar.say if bar is not None else lambda line: print(line, flush=True)
@@ -268,7 +268,7 @@ def _run(
         say=say,
         teacher=teacher,
         watchers=watchers,
-        workers=options.workers or max(1, usable_cores() // 2),
+        workers=options.workers or max(1, available_cores() // 2),
     )
 
 

@@ -117,6 +117,8 @@ def ship(made: Sequence[Made], options: argparse.Namespace, folder: Path) -> Non
     Raises:
         SystemExit: together they are larger than a wheel may be, or they cannot be written.
     """
+    from rtseg.engines.threads import available_cores
+    from rtseg.engines.versions import version_of
     from rtseg.realtime import environment
 
     files = [one.int8 for one in made]
@@ -128,8 +130,8 @@ def ship(made: Sequence[Made], options: argparse.Namespace, folder: Path) -> Non
     entries = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
     entries[options.network] = {
         "measured": {
-            "machine": f"{environment.cpu_name()}, {environment.usable_cores()} cores",
-            "openvino": environment.version_of("openvino"),
+            "machine": f"{environment.cpu_name()}, {available_cores()} cores",
+            "openvino": version_of("openvino"),
             "validation": VALIDATION,
         },
         "levels": {one.quality: one.point for one in made},

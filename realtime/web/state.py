@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rtseg.engines.labels import ClassTable
+from rtseg.engines.versions import own_version
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.frame import Rendered, SourceInfo
 from rtseg.realtime.profile import Profiler, nearest_rank
@@ -116,8 +117,6 @@ class RunState:
 
     def about(self) -> dict[str, Any]:
         """Return what does not change during the run."""
-        from rtseg.realtime.environment import own_version
-
         source, engine = self._context.source, self._context.engine
         ratio = source.sample_aspect_ratio
         pairs = zip(self._classes.names, self._classes.palette, strict=True)

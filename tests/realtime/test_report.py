@@ -53,6 +53,13 @@ def test_a_network_is_as_fast_as_its_places_are_free_again() -> None:
     assert report.network_fps == pytest.approx(62.5)
 
 
+def test_cores_are_those_of_the_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text("50000 100000\n")
+    monkeypatch.setattr("rtseg.engines.threads.CGROUP_LIMIT", quota)
+    assert report_of(1).environment["cores"] == 1
+
+
 def test_cores_busy_are_those_between_the_first_frame_and_the_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
