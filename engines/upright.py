@@ -6,6 +6,7 @@ display matrix of ISO/IEC 14496-12, as FFmpeg attaches it to a frame.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -21,6 +22,14 @@ Filters = tuple[tuple[str, str], ...]
 # Counter-clockwise quarter turns, as FFmpeg counts them, as the first two rows of a matrix.
 _MATRIX_OF_QUARTERS = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}
 
+_TURNS: dict[int, Filters] = {
+    0: (),
+    90: (("transpose", "clock"),),
+    180: (("hflip", ""), ("vflip", "")),
+    270: (("transpose", "cclock"),),
+}
+_FLIPS: dict[str, Filters] = {"horizontal": (("hflip", ""),), "vertical": (("vflip", ""),)}
+
 
 def tells_orientation(frame: av.VideoFrame) -> bool:
     """Say whether PyAV can list what is attached to a frame.
@@ -35,16 +44,17 @@ def tells_orientation(frame: av.VideoFrame) -> bool:
     return True
 
 
-def upright_still(frame: av.VideoFrame, data: bytes) -> av.VideoFrame:
+def upright_still(frame: av.VideoFrame, data: bytes, turner: Turner | None = None) -> av.VideoFrame:
     """Bring the one picture of an image file upright.
 
     Args:
         frame: the picture as FFmpeg decoded it.
         data: the bytes of the file, for what PyAV cannot tell of its EXIF orientation.
+        turner: what turns it; a new one if None.
     """
     if not tells_orientation(frame):
         frame = _by_opencv(data) or frame
-    return Turner().upright(frame)
+    return (turner or Turner()).upright(frame)
 
 
 def _by_opencv(data: bytes) -> av.VideoFrame | None:
@@ -107,11 +117,18 @@ def _filters(matrix: tuple[int, int, int, int]) -> Filters:
 class Turner:
     """Brings the frames of one stream upright; upright ones pass untouched.
 
+    Args:
+        rotate: quarter turns of the camera that no container tells of, in degrees clockwise:
+            0, 90, 180 or 270.
+        flip: what is mirrored after that: ``horizontal`` (left and right), ``vertical`` (top
+            and bottom), or None.
+
     Attributes:
         transposes: whether rows become columns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rotate: int = 0, flip: str | None = None) -> None:
+        self._more = _TURNS[rotate] + (() if flip is None else _FLIPS[flip])
         self.transposes = False
         self._filters: Filters = ()
         self._rotation: int | None = None
@@ -124,9 +141,10 @@ class Turner:
         # within a stream the matrix changes with the angle if ever.
         if frame.rotation != self._rotation:
             self._rotation = frame.rotation
-            self._filters = upright_filters(frame)
+            self._filters = upright_filters(frame) + self._more
             self._graph = None
-            self.transposes = any(name == "transpose" for name, _ in self._filters)
+            turns = sum(name == "transpose" for name, _ in self._filters)
+            self.transposes = turns % 2 == 1
         if not self._filters:
             return frame
         shape = (frame.width, frame.height, frame.format.name)
@@ -146,7 +164,7 @@ def _graph(frame: av.VideoFrame, filters: Filters) -> av.filter.Graph:
             width=frame.width,
             height=frame.height,
             format=frame.format,
-            time_base=frame.time_base,
+            time_base=frame.time_base or Fraction(1, 1000),  # a picture without a time
         )
     ]
     nodes += [graph.add(name, arguments or None) for name, arguments in filters]

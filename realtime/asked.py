@@ -83,6 +83,8 @@ def source_options(options: argparse.Namespace) -> SourceOptions:
         reconnect=options.reconnect,
         hwaccel=options.hwaccel,
         live=options.live,
+        rotate=options.rotate,
+        flip=options.flip,
         live_sound=not options.no_audio and any(map(takes_sound, options.out)),
     )
 

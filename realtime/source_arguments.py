@@ -12,3 +12,15 @@ def add_source_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="what comes through a pipe (-, or a named one) is live: the newest frame wins",
     )
+    group.add_argument(
+        "--rotate",
+        type=int,
+        choices=(0, 90, 180, 270),
+        default=0,
+        help="degrees clockwise to turn every picture by: a camera mounted on its side or head",
+    )
+    group.add_argument(
+        "--flip",
+        choices=("horizontal", "vertical"),
+        help="mirror every picture, after turning it",
+    )

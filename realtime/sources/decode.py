@@ -41,8 +41,8 @@ class FrameReader:
         container: the open input.
         video: its stream to decode.
         sound: where packets of other streams go.
-        options: start, duration, loop and time limit; a live input heeds the last alone
-            (its duration is that of `LimitedSource`).
+        options: start, duration, loop, time limit, rate and turning; a live input heeds the
+            last three alone (its duration is that of `LimitedSource`).
         live: whether time does not wait for the reader.
         name: the source as it may be shown.
 
@@ -66,7 +66,7 @@ class FrameReader:
         self.damaged = 0
         self._hurt = False
         self._said_hurt = False
-        self.turner = Turner()
+        self.turner = Turner(options.rotate, options.flip)
         self._fields = Deinterlacer(name)
         self._tones = ToneMapper(name)
         self._container = container

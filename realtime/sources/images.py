@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtseg.engines.upright import upright_still
+from rtseg.engines.upright import Turner, upright_still
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
 from rtseg.realtime.numbered import CODE, WRITTEN
@@ -39,7 +39,8 @@ class ImageSource(Source):
 
     Args:
         place: a folder, a glob, a pattern such as ``frame_%06d.png``, or a picture.
-        options: ``fps`` (25 if None), ``start_s``, ``duration_s`` and ``loop`` are heeded.
+        options: ``fps`` (25 if None), ``start_s``, ``duration_s``, ``loop``, ``rotate`` and
+            ``flip`` are heeded.
     """
 
     def __init__(self, place: str, options: SourceOptions) -> None:
@@ -163,7 +164,8 @@ class ImageSource(Source):
             why = error.strerror if isinstance(error, OSError | av.FFmpegError) else "no picture"
             log.warning("%s: skipped, cannot be read (%s)", shown(str(file)), why)
             return None
-        picture = upright_still(frame, data)
+        turner = Turner(self._options.rotate, self._options.flip)
+        picture = upright_still(frame, data, turner)
         picture.duration = 0  # a picture has none; the decoder makes one up
         return picture
 

@@ -9,6 +9,8 @@ from fractions import Fraction
 from rtseg.realtime.errors import UsageError
 
 RTSP_TRANSPORTS = ("tcp", "udp")
+ROTATIONS = (0, 90, 180, 270)
+FLIPS = ("horizontal", "vertical")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class SourceOptions:
         live_sound: whether the sound of a live stream is read, too: its first track, not decoded.
         live: whether a pipe (standard input or a named one) is a camera's: its time does not wait
             for the reader.
+        rotate: degrees clockwise to turn every picture by, on top of what its file says: 0, 90,
+            180 or 270.
+        flip: what to mirror after that: ``horizontal`` (left and right), ``vertical``, or None.
         threads: threads of the software decoder; few, so that the engine keeps its cores.
 
     Raises:
@@ -53,6 +58,8 @@ class SourceOptions:
     hwaccel: str = "none"
     live_sound: bool = False
     live: bool = False
+    rotate: int = 0
+    flip: str | None = None
     threads: int = 2
 
     def __post_init__(self) -> None:
@@ -75,6 +82,13 @@ class SourceOptions:
                 f"--rtsp-transport must be one of {', '.join(RTSP_TRANSPORTS)}. "
                 f"Received: {self.rtsp_transport}"
             )
+        if self.rotate not in ROTATIONS:
+            raise UsageError(
+                f"--rotate must be one of {', '.join(map(str, ROTATIONS))} (degrees clockwise). "
+                f"Received: {self.rotate}"
+            )
+        if self.flip is not None and self.flip not in FLIPS:
+            raise UsageError(f"--flip must be {' or '.join(FLIPS)}. Received: {self.flip}")
         if not self.hwaccel:
             raise UsageError("--hwaccel must be auto, none or a device such as cuda. Received: ''")
 

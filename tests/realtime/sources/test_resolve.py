@@ -228,6 +228,8 @@ def test_stems(tmp_path: Path) -> None:
         {"rtsp_transport": "sctp"},
         {"threads": 0},
         {"hwaccel": ""},
+        {"rotate": 45},
+        {"flip": "both"},
     ],
 )
 def test_senseless_options_are_refused(wrong: dict[str, object]) -> None:
