@@ -403,6 +403,16 @@ class Pipeline:
         lane, limit = self._stream.lane, self._loop.in_flight_limit
         return limit if lane is None else min(limit, lane.in_flight)
 
+    @property
+    def over(self) -> bool:
+        """Whether the source has given its last frame, though outputs may have to finish."""
+        return self._stream.over
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the source or the painter failed, once they have."""
+        return self._stream.failure if self._stream.failed else None
+
     def run(self, while_running: Callable[[], None] | None = None) -> None:
         """Run until the source ends, :meth:`stop` is called or something fails.
 

@@ -174,22 +174,37 @@ class _Run:
 
                 def while_running() -> None:
                     self._refresh_hud()
+                    self._note_end()
                     if progress is not None:
                         progress.update()
 
                 self._pipeline.run(while_running)
-            if self._signals.code is not None:
-                end = "interrupted"
-            elif self._controls.quit:
-                end = "quit"
-            elif self._pipeline.profiler.frames_out == self._options.max_frames:
-                end = MAX_FRAMES_REACHED
+            end = self._end()
         except BaseException as error:
             end = end_of(error)
             raise
         finally:
             self._close(end)
         return self._signals.code or 0
+
+    def _end(self) -> str:
+        """Return why no more frames come."""
+        profiler, failure = self._pipeline.profiler, self._pipeline.failure
+        if failure is not None:
+            return end_of(failure)
+        if self._signals.code is not None:
+            return "interrupted"
+        if self._controls.quit:
+            return "quit"
+        if profiler.frames_out + profiler.under_way == self._options.max_frames:
+            return MAX_FRAMES_REACHED
+        return END_OF_INPUT
+
+    def _note_end(self) -> None:
+        """Tell the page and the probes that the source has ended; outputs may take a while."""
+        profiler = self._pipeline.profiler
+        if profiler.ended is None and self._pipeline.over:
+            profiler.ended = self._end()
 
     def _progress(self) -> contextlib.AbstractContextManager[ProgressLine | None]:
         if not wants_progress(self._options):

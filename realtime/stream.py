@@ -190,9 +190,11 @@ class Stream:
         return self._broken
 
     @property
-    def paced(self) -> bool:
-        """Whether a file is played in real time, because somebody looks on."""
-        return self._pace
+    def over(self) -> bool:
+        """Whether no frame will come any more, though outputs may still have to finish."""
+        with self._lock:
+            threads = list(self._threads)
+        return bool(threads) and not any(thread.is_alive() for thread in threads)
 
     def stop(self) -> None:
         """Ask every thread to end; what is with the outputs is still written."""

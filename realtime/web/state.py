@@ -41,7 +41,7 @@ class StreamHealth:
 
     Attributes:
         name: what the user typed, without any password.
-        state: what it is doing.
+        state: what it is doing; a file that comes slowly is live all the same.
         age_s: how old its newest frame is, or None before the first.
         frames: frames that it gave so far.
         reconnects: how often it came back.
@@ -80,7 +80,7 @@ def health_of(
         state = "waiting"
     elif controls.paused:
         state = "paused"
-    elif age_s > stale_after_s(info):
+    elif info.live and age_s > stale_after_s(info):  # a file is as slow as what looks at it
         state = "stalled"
     return StreamHealth(
         name, state, age_s, profiler.frames_in, profiler.reconnects, profiler.stalls

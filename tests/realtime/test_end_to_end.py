@@ -17,6 +17,8 @@ import pytest
 
 from rtseg.engines.labels import CITYSCAPES
 from rtseg.realtime.cli import main
+from rtseg.realtime.profile import Profiler
+from rtseg.realtime.sinks.null import NullSink
 from tests.data import needs_shared_data, shared_data
 from tests.media import make_video
 
@@ -186,6 +188,31 @@ def test_a_run_that_fails_does_not_end_with_its_input(
     words = [word for _ in range(sources) for word in ("--source", clip)]
     assert run(*words, "--out", tmp_path / "seg.mp4", "--profile", tmp_path / "p.json") == 1
     assert json.loads((tmp_path / "p.json").read_text())["end"] == "INTERNAL"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [([], "end of input"), (["--max-frames", "5"], "--max-frames reached")]
+)
+def test_a_source_is_said_to_have_ended_while_outputs_finish(
+    clip: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profilers: list[Profiler] = []
+    heard: list[str | None] = []
+
+    def made() -> Profiler:
+        profilers.append(Profiler())
+        return profilers[0]
+
+    def close(self: NullSink) -> None:
+        deadline_s = time.monotonic() + 10
+        while profilers[0].ended is None and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        heard.append(profilers[0].ended)
+
+    monkeypatch.setattr("rtseg.realtime.session.Profiler", made)
+    monkeypatch.setattr(NullSink, "close", close)
+    assert run(clip, "null", *words) == 0
+    assert heard == [said]
 
 
 def test_start_duration_and_stride(clip: Path, tmp_path: Path) -> None:

@@ -233,6 +233,8 @@ def test_how_a_stream_is() -> None:
     assert (state(), health_of("cam", profiler, info, controls).reconnects) == ("live", 1)
     profiler.frame_in(now_ns() - 10**10)
     assert state() == "stalled"
+    file = context(live=False).source
+    assert health_of("slow.mp4", profiler, file, controls).state == "live"
     profiler.ended = "end of input"
     assert state() == "ended"
     profiler.ended = "AUTH_FAILED"
