@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
-import re
-from collections.abc import Callable
-from fractions import Fraction
 
-from rtseg.realtime.parser import Parser, ShowVersions
-from rtseg.realtime.source_arguments import add_source_options
+from rtseg.realtime.argument_values import (
+    alpha,
+    file_name,
+    input_size,
+    number,
+    reconnect,
+    seconds,
+)
+from rtseg.realtime.parser import Once, Parser, ShowVersions
 
 DESCRIPTION = """\
 Segment live video of streets: camera, stream or file in, coloured video, class ids or a
@@ -36,81 +39,6 @@ keys:     q or Esc quit, space pause, . step, Tab view, h HUD, l legend, + and -
           s snapshot
 exit:     0 end of input or quit, 1 run-time failure, 2 usage, 130 Ctrl-C, 143 SIGTERM,
           129 closed terminal"""
-
-
-LARGEST = 2**31 - 1
-"""What whole numbers may be at most: as counts of frames it lasts for two years."""
-
-LARGEST_SIDE = 16384
-"""Of a network's input, in pixels."""
-
-
-def number(
-    kind: Callable[[str], float], least: float, most: float = math.inf, *, above: bool = False
-) -> Callable[[str], float]:
-    """Return an argparse type for numbers within limits.
-
-    Args:
-        kind: ``int`` or ``float``.
-        least: the smallest value allowed; excluded if ``above``.
-        most: the largest value allowed; whole numbers end at :data:`LARGEST` in any case.
-        above: whether ``least`` itself is excluded.
-    """
-
-    def convert(text: str) -> float:
-        word = "a whole number" if kind is int else "a number"
-        limits = f"above {least:g}" if above else f"from {least:g}"
-        limits += f" to {most:g}" if most < math.inf else " on"
-        limits = limits.removesuffix(" on") if above else limits
-        try:
-            value = kind(text)
-            if kind is int and value > LARGEST:
-                limits = f"from {least:g} to {min(most, LARGEST)}"
-                value = math.nan
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
-            raise argparse.ArgumentTypeError(f"{word} {limits}. Received: {text!r}")
-        return value
-
-    return convert
-
-
-def alpha(text: str) -> float:
-    """Return an overlay weight of 0..1; explain what a percentage would be."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if 0.0 <= value <= 1.0:
-        return value
-    hint = f" (did you mean {value / 100:g}?)" if 1.0 < value <= 100.0 else ""
-    raise argparse.ArgumentTypeError(f"a number from 0 to 1{hint}. Received: {text!r}")
-
-
-def reconnect(text: str) -> int | None:
-    """Return a number of tries, or None for ``forever``."""
-    if text == "forever":
-        return None
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"forever, or a whole number from 0. Received: {text!r}")
-
-
-def seconds(text: str) -> Fraction:
-    """Return seconds from ``60``, ``60s``, ``10m``, ``1h`` or ``1:30:00``.
-
-    >>> seconds("10m"), seconds("1.5"), seconds("1:30")
-    (Fraction(600, 1), Fraction(3, 2), Fraction(90, 1))
-    """
-    plain = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|min|h)?", text.strip(), re.ASCII)
-    if plain:
-        factor = {"h": 3600, "m": 60, "min": 60}.get(plain[2] or "s", 1)
-        return Fraction(plain[1]) * factor
-    clock = re.fullmatch(r"(?:(\d{1,4}):)?([0-5]?\d):([0-5]\d)", text.strip(), re.ASCII)
-    if clock:
-        return Fraction(3600 * int(clock[1] or 0) + 60 * int(clock[2]) + int(clock[3]))
-    raise argparse.ArgumentTypeError(f"a time such as 60s, 10m, 1h or 90. Received: {text!r}")
 
 
 def build_parser() -> Parser:
@@ -158,6 +86,7 @@ def _add_input(parser: Parser) -> None:
     )
     group.add_argument(
         "--segment",
+        action=Once,
         type=seconds,
         metavar="60s|10m",
         help="cut video files into files of this length: seg_000.mp4, seg_001.mp4, ...; "
@@ -170,13 +99,11 @@ def _add_input(parser: Parser) -> None:
         help="keep the newest N of them, delete the oldest (default: all)",
     )
     group.add_argument(
-        "--record",
-        metavar="FILE|DIR",
-        help="the pictures as they came, with the sound, beside the outputs; a directory for "
-        "several sources",
-    )
-    group.add_argument(
-        "--labels-out", metavar="DIR|FILE.mkv", help="class ids without loss: PNGs or gray video"
+        "--labels-out",
+        action=Once,
+        type=file_name,
+        metavar="DIR|FILE.mkv",
+        help="class ids without loss: PNGs or gray video",
     )
     group.add_argument(
         "--label-ids",
@@ -186,33 +113,12 @@ def _add_input(parser: Parser) -> None:
     )
     group.add_argument(
         "--jsonl",
-        metavar="FILE|-",
-        help="one line a frame: time, class shares, stage times; -: on standard output",
-    )
-    group.add_argument(
-        "--batch",
-        action="store_true",
-        help="each video file by itself, one after the other: --source takes folders, patterns "
-        "and lists of them, names of outputs take {stem}",
-    )
-    group.add_argument(
-        "--skip-existing",
-        action="store_true",
-        help="with --batch: leave out clips that have an output already",
+        action=Once,
+        type=file_name,
+        metavar="FILE",
+        help="one line a frame: time, class shares, stage times",
     )
     group.add_argument("-y", "--overwrite", action="store_true", help="replace existing files")
-
-
-def input_size(text: str) -> tuple[int, int]:
-    """Parse WxH into width and height."""
-    width, _, height = text.lower().partition("x")
-    if not re.fullmatch(r"0*[1-9]\d{0,4}x0*[1-9]\d{0,4}", text.lower(), re.ASCII):
-        raise argparse.ArgumentTypeError(f"expected WxH, as in 960x544. Received: {text!r}")
-    if max(int(width), int(height)) > LARGEST_SIDE:
-        raise argparse.ArgumentTypeError(
-            f"sides are {LARGEST_SIDE} at most, as in 960x544. Received: {text!r}"
-        )
-    return int(width), int(height)
 
 
 def _add_engine(parser: Parser) -> None:
@@ -266,24 +172,29 @@ def _add_engine(parser: Parser) -> None:
 def _add_view(parser: Parser) -> None:
     group = parser.add_argument_group("view")
     group.add_argument(
-        "--view", choices=("overlay", "mask", "side-by-side", "input"), default="overlay"
+        "--view",
+        action=Once,
+        choices=("overlay", "mask", "side-by-side", "input"),
+        default="overlay",
+        help="of all outputs (default: overlay)",
     )
     group.add_argument(
-        "--alpha", type=alpha, default=0.5, metavar="0..1", help="weight of the colours (0.5)"
+        "--alpha",
+        action=Once,
+        type=alpha,
+        default=0.5,
+        metavar="0..1",
+        help="weight of the colours (0.5)",
     )
     group.add_argument(
         "--palette",
+        action=Once,
         default="cityscapes",
         metavar="NAME|FILE",
         help="cityscapes, or a file: lines of red green blue name, or JSON {name: [r, g, b]}",
     )
-    group.add_argument("--classes", metavar="A,B", help="colour only these")
-    group.add_argument("--ignore-class", metavar="A,B", help="do not colour these")
-    group.add_argument(
-        "--ignore-mask",
-        metavar="FILE.png",
-        help="a picture laid over the frame: where it is white, nothing is said (bonnet, clock)",
-    )
+    group.add_argument("--classes", action=Once, metavar="A,B", help="colour only these")
+    group.add_argument("--ignore-class", action=Once, metavar="A,B", help="do not colour these")
     group.add_argument("--legend", action="store_true", help="names and colours in the picture")
     group.add_argument(
         "--hud",
@@ -398,16 +309,13 @@ def _add_flow(parser: Parser) -> None:
 
 def _add_encode(parser: Parser) -> None:
     group = parser.add_argument_group("encode")
-    group.add_argument("--codec", metavar="NAME", help="h264 (default), h265, av1, vp9, h264_nvenc")
     group.add_argument(
-        "--crf", type=number(int, 0, 63), metavar="N", help="quality, less is better"
+        "--codec", action=Once, metavar="NAME", help="h264 (default), h265, av1, vp9, h264_nvenc"
     )
-    group.add_argument("--bitrate", metavar="N[k|M]", help="instead of --crf")
     group.add_argument(
-        "--preset",
-        metavar="NAME",
-        help="of the encoder: ultrafast (h264's default) to veryslow; slower is smaller",
+        "--crf", action=Once, type=number(int, 0, 63), metavar="N", help="quality, less is better"
     )
+    group.add_argument("--bitrate", action=Once, metavar="N[k|M]", help="instead of --crf")
     group.add_argument("--no-audio", action="store_true", help="leave sound and subtitles out")
 
 
@@ -434,6 +342,7 @@ def _add_run(parser: Parser) -> None:
     )
     group.add_argument(
         "--trace",
+        type=file_name,
         metavar="FILE.json",
         help="every stage of every frame on a time axis; opens in ui.perfetto.dev",
     )

@@ -24,10 +24,13 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
         self._typed: list[str] = []
+        self.once: dict[str, Any] = {}
+        """What options of :class:`Once` were given so far."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, as ``argparse`` does, and remember what was typed."""
         self._typed = [str(word) for word in (sys.argv[1:] if args is None else args)]
+        self.once.clear()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -91,6 +94,33 @@ class Parser(argparse.ArgumentParser):
                 f"{_meant(value, allowed)}",
             )
         super()._check_value(action, value)
+
+
+class Once(argparse.Action):
+    """Stores a value; another one after it is refused, where it could be thought to be for one
+    of several outputs."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value.
+
+        Raises:
+            ArgumentError: the option was typed before, with another value.
+        """
+        if isinstance(parser, Parser):
+            before = parser.once.setdefault(self.dest, values)
+            if before != values:
+                raise argparse.ArgumentError(
+                    self,
+                    f"it is for the whole run and all its outputs. Allowed: once. Received: "
+                    f"{before!s} and {values!s}",
+                )
+        setattr(namespace, self.dest, values)
 
 
 class ShowVersions(argparse.Action):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rtseg.realtime.arguments import input_size
+from rtseg.realtime.argument_values import input_size
 
 #: Each frame in flight has memory of its own in the engine.
 MOST_IN_FLIGHT = 1024

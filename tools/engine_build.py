@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtseg.realtime.arguments import number
+from rtseg.realtime.argument_values import number
 from rtseg.tools.argument_types import count_from_zero, wide_first
 from rtseg.tools.engine_half import half_line, try_half
 from rtseg.tools.engine_options import check_options

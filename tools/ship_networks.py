@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.engines.quality import DEFAULT_QUALITY, FILE_NAME, QUALITIES
-from rtseg.engines.shipped import shipped_models
-from rtseg.engines.wholefile import replacing, write_whole
-from rtseg.realtime.arguments import input_size
+from rtseg.realtime.argument_values import input_size
 
 MOST_MIB = 25.0
 """What all shipped weights together may take."""

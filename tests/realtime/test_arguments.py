@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtseg.realtime.arguments import alpha, build_parser, number
+from rtseg.realtime.argument_values import alpha, number
+from rtseg.realtime.arguments import build_parser
 from rtseg.realtime.cli import main
 from rtseg.realtime.errors import UsageError
 
@@ -58,6 +59,11 @@ def test_options_are_not_abbreviated() -> None:
         ["--backend", "caffe"],
         ["--label-ids", "coco"],
         ["--crf", "99"],
+        ["--jsonl", ""],
+        ["--labels-out="],
+        ["--trace", ""],
+        ["--view", "input", "--view", "overlay"],
+        ["--crf", "20", "--out", "null", "--crf", "30"],
         ["--stride", "9" * 400],
         ["--stride", "9" * 5000],
         ["--max-frames", "1" + "0" * 30],
@@ -73,7 +79,16 @@ def test_values_outside_the_limits_are_usage_errors(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith("rt-seg: error: USAGE: ")
-    assert typed[0] in said
+    assert typed[0].rstrip("=") in said
+
+
+def test_an_option_of_all_outputs_is_typed_once_or_alike() -> None:
+    parser = build_parser()
+    with pytest.raises(UsageError, match=r"--view: .*all its outputs.* Received: input and mask"):
+        parser.parse(["x", "--view", "input", "--out", "a.mp4", "--view", "mask"])
+    assert parser.parse(["x", "--view", "mask", "--view", "mask"]).view == "mask"
+    # what a container's entry point says may be said anew
+    assert parser.parse(["x", "--max-frames", "1", "--max-frames", "2"]).max_frames == 2
 
 
 def test_a_percentage_gets_the_converted_value() -> None:
