@@ -44,6 +44,10 @@ _BY_ERRNO = {
     errno.ECONNRESET: ("CONNECTION_FAILED", "the connection was reset"),
     errno.EHOSTUNREACH: ("CONNECTION_FAILED", "the host cannot be reached"),
     errno.ENETUNREACH: ("CONNECTION_FAILED", "the network cannot be reached"),
+    errno.EPROTONOSUPPORT: (
+        "PROTOCOL_UNSUPPORTED",
+        "the other side does not send in the way asked for",
+    ),
     errno.EPIPE: ("CONNECTION_FAILED", "the other side closed the connection"),
     errno.EADDRINUSE: ("BUSY", "another program listens on that address"),
     errno.ETIMEDOUT: ("TIMEOUT", "no answer in time"),

@@ -14,6 +14,7 @@ from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.fileurl import path_of_url
 from rtseg.realtime.numbered import CODE
 from rtseg.realtime.sources.images import SUFFIXES
+from rtseg.realtime.sources.login import escaped_login
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.source import Source
@@ -196,8 +197,9 @@ def _by_scheme(text: str) -> SourceSpec | None:
             f"{shown(match[0])} is no scheme that is known. Received: {shown(text)}. "
             f"Allowed: {FORMS}"
         )
+    address = escaped_login(text)
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(address)
         valid = bool(parts.netloc) and (parts.port is None or parts.port >= 0)
     except ValueError:
         valid = False
@@ -205,7 +207,7 @@ def _by_scheme(text: str) -> SourceSpec | None:
         raise UsageError(
             f"not a complete address: SCHEME://HOST:PORT/PATH. Received: {shown(text)}"
         )
-    return SourceSpec("stream", text, shown(text))
+    return SourceSpec("stream", address, shown(text))
 
 
 def _camera(text: str) -> SourceSpec | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from rtseg.realtime.errors import SourceError
 from rtseg.realtime.sources.container import ContainerSource, time_limits
 from rtseg.realtime.sources.hwaccel import open_container
 from rtseg.realtime.sources.naming import shown, stem_of
-from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.options import RTSP_TRANSPORTS, SourceOptions
 
 if TYPE_CHECKING:
+    import av
     from av.container import InputContainer
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt")
@@ -57,6 +60,17 @@ class StreamSource(ContainerSource):
             options=settings,
             timeout=time_limits(self._options),
         )
+
+    def _explained(self, error: av.FFmpegError) -> SourceError:
+        if error.errno == errno.EPROTONOSUPPORT and self._url.lower().startswith("rtsp"):
+            asked = self._options.rtsp_transport
+            other = next(word for word in RTSP_TRANSPORTS if word != asked)
+            return SourceError(
+                f"{self._name}: it does not send over {asked.upper()} (461); "
+                f"try --rtsp-transport {other}",
+                reason="PROTOCOL_UNSUPPORTED",
+            )
+        return super()._explained(error)
 
     def _is_live(self, container: InputContainer) -> bool:
         scheme = self._url.partition(":")[0].lower()

@@ -83,6 +83,7 @@ def test_no_permission(tmp_path: Path) -> None:
         (errno.ENOTTY, "NOT_A_CAMERA"),
         (errno.ECONNREFUSED, "CONNECTION_FAILED"),
         (errno.ETIMEDOUT, "TIMEOUT"),
+        (errno.EPROTONOSUPPORT, "PROTOCOL_UNSUPPORTED"),
         (errno.EMFILE, "FAILED"),
     ],
 )

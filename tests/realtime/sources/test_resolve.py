@@ -138,6 +138,32 @@ def test_any_text_gives_a_spec_or_one_line(text: str) -> None:
     assert len(said) < 1500
 
 
+@pytest.mark.parametrize(
+    ("typed", "escaped"),
+    [
+        ("a/b", "a%2Fb"),
+        ("#1?", "%231%3F"),
+        ("/", "%2F"),
+        ("50%/x", "50%25%2Fx"),
+        ("p%40ss#1", "p%40ss%231"),
+        ("p@ss", "p@ss"),  # FFmpeg takes the last one before the path
+        ("plain", "plain"),
+    ],
+)
+def test_a_password_may_be_typed_as_it_is(typed: str, escaped: str) -> None:
+    spec = parse_source(f"rtsp://admin:{typed}@10.0.0.5:554/live?x=1")
+    assert spec.target == f"rtsp://admin:{escaped}@10.0.0.5:554/live?x=1"
+    assert spec.name == "rtsp://***@10.0.0.5:554/live?x=1"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://host/a@2x.m3u8", "rtsp://host:554/live@home", "rtsp://[::1]:554/a@b", "udp://@:5000"],
+)
+def test_an_at_sign_elsewhere_stays(address: str) -> None:
+    assert parse_source(address).target == address
+
+
 SECRETS = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=6, max_size=20
 )

@@ -102,6 +102,39 @@ def test_rtsp_frames_arrive_in_order(tmp_path: Path, transport: str) -> None:
     assert found == list(range(found[0], found[0] + 20))
 
 
+SDP = (
+    b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n"
+    b"m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:track1\r\n"
+)
+
+
+def refuse_transport(connection: socket.socket, _: threading.Event) -> None:
+    """Answer as a camera that sends in one way alone: 461 to every SETUP."""
+    with connection.makefile("rb") as lines:
+        while words := lines.readline().split():
+            number = b""
+            while line := lines.readline().strip():
+                if line.lower().startswith(b"cseq"):
+                    number = line
+            answer, body = b"200 OK", b""
+            if words[0] == b"DESCRIBE":
+                body = SDP
+            if words[0] == b"SETUP":
+                answer = b"461 Unsupported Transport"
+            kind = b"Content-Type: application/sdp\r\n" if body else b""
+            head = b"RTSP/1.0 %b\r\n%b\r\nPublic: DESCRIBE, SETUP\r\n" % (answer, number)
+            length = b"Content-Length: %d\r\n\r\n" % len(body)
+            connection.sendall(head + kind + length + body)
+
+
+@pytest.mark.parametrize(("transport", "other"), [("tcp", "udp"), ("udp", "tcp")])
+def test_rtsp_in_a_way_the_camera_does_not_send(transport: str, other: str) -> None:
+    with tcp_server(refuse_transport) as port:
+        error = error_of(f"rtsp://127.0.0.1:{port}/live", rtsp_transport=transport)
+    assert error.reason == "PROTOCOL_UNSUPPORTED"
+    assert str(error).endswith(f"try --rtsp-transport {other}")
+
+
 @needs_rtsp_server
 def test_rtsp_with_sound_gives_the_picture_alone() -> None:
     pipeline = (
