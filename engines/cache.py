@@ -40,9 +40,9 @@ def writable_cache(cache_dir: Path | None, part: str) -> Path | None:
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write a file, all or nothing, as a name of this process that then takes the place.
+    """Write a file of the cache, all or nothing.
 
     Raises:
-        OSError: it cannot be written; a cache is done without.
+        OSError: it cannot be written; whoever calls does without.
     """
     write_whole(path, content)

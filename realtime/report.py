@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rtseg.engines.cache import keep
 from rtseg.engines.engine import EngineProfile
 from rtseg.engines.spec import EngineSpec
-from rtseg.engines.threads import available_cores
+from rtseg.engines.wholefile import is_full, write_whole
 from rtseg.realtime import environment
 from rtseg.realtime.errors import SinkError
 from rtseg.realtime.frame import SourceInfo
@@ -205,11 +204,11 @@ def write_report(text: str, path: Path) -> None:
         if _is_special(path):
             path.write_bytes(data)
         else:  # beside the file itself: a link may lead into another file system
-            keep(Path(os.path.realpath(path)), data)
+            write_whole(Path(os.path.realpath(path)), data)
     except OSError as error:
         raise SinkError(
             f"cannot write the profile to {path}: {error.strerror or error}",
-            reason="NO_SPACE" if error.errno == 28 else "NOT_WRITABLE",
+            reason="NO_SPACE" if is_full(error) else "NOT_WRITABLE",
         ) from error
 
 
