@@ -8,8 +8,13 @@ from pathlib import Path
 CODE = re.compile(r"%(0?)([0-9]*)d")
 """A number in a pattern; the groups are the zero and the least width."""
 
-WRITTEN = r" *[0-9]+"
-"""A regular expression for a number once written; without the zero, blanks fill its width."""
+
+def written(code: str) -> str:
+    """Return a regular expression for what a code like ``%06d`` writes.
+
+    Blanks fill the width where the code has one without a zero before it.
+    """
+    return " *[0-9]+" if re.fullmatch(r"%[1-9][0-9]*d", code) else "[0-9]+"
 
 
 def is_pattern(text: str) -> bool:
@@ -24,5 +29,8 @@ def names_of(pattern: str) -> re.Pattern[str]:
     >>> bool(names_of("frame_%3d.png").fullmatch("frame_  7.png"))
     True
     """
-    pieces = (re.escape(piece) for piece in re.split(r"%0?[0-9]*d", Path(pattern).name))
-    return re.compile(WRITTEN.join(pieces))
+    pieces = re.split(r"(%0?[0-9]*d)", Path(pattern).name)  # texts and codes in turn
+    looks = (
+        written(piece) if place % 2 else re.escape(piece) for place, piece in enumerate(pieces)
+    )
+    return re.compile("".join(looks))

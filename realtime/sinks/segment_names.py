@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from rtseg.realtime.errors import UsageError
-from rtseg.realtime.numbered import WRITTEN
+from rtseg.realtime.numbered import written
 
 DEFAULT_NUMBER = "_%03d"
 """What is added to a name without a pattern."""
@@ -44,7 +44,7 @@ class _Part:
     def looks(self) -> str:
         """A regular expression for what :meth:`written` returns."""
         if self.kind == "number":
-            return f"(?P<number>{WRITTEN})"
+            return f"(?P<number>{written(self.text)})"
         if self.kind == "clock":
             return _CLOCK[self.text[1]]
         return re.escape(self.text.replace("%%", "%"))

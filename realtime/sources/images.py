@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rtseg.engines.upright import Turner, upright_still
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
-from rtseg.realtime.numbered import CODE, WRITTEN
+from rtseg.realtime.numbered import CODE, written
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.pyav import open_input
@@ -220,7 +220,7 @@ def _numbered(pattern: Path) -> list[Path]:
         )
     before, zero, digits, after = pieces
     least = int(digits or 1)
-    name = re.compile(re.escape(before) + f"({WRITTEN})" + re.escape(after))
+    name = re.compile(re.escape(before) + f"({written(f'%{zero}{digits}d')})" + re.escape(after))
     found = []
     if pattern.parent.is_dir():
         for file in pattern.parent.iterdir():

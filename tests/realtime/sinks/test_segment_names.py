@@ -87,6 +87,7 @@ def test_only_own_files_are_found(tmp_path):
     for name in ("seg_000.mp4", "seg_12.mp4", "seg_001.mkv", "seg_x.mp4", "my_seg_001.mp4",
                  "seg_001.mp4.bak", "seg.mp4"):  # fmt: skip
         (tmp_path / name).touch()
+    (tmp_path / "seg_  2.mp4").touch()
     (tmp_path / "seg_003.mp4").mkdir()
     (tmp_path / "seg_004.mp4").symlink_to(tmp_path / "seg_000.mp4")
     names = SegmentNames(tmp_path / "seg.mp4")
