@@ -8,6 +8,9 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
+from rtseg.realtime.errors import UsageError
+from rtseg.realtime.web.address import WebAddress, parse_web
+
 LARGEST = 2**31 - 1
 """What whole numbers may be at most: as counts of frames it lasts for two years."""
 
@@ -93,6 +96,24 @@ def input_size(text: str) -> tuple[int, int]:
             f"sides are {LARGEST_SIDE} at most, as in 960x544. Received: {text!r}"
         )
     return int(width), int(height)
+
+
+def listen_address(text: str) -> WebAddress:
+    """Return where to listen: ``PORT`` of this machine only, ``HOST:PORT`` or ``[IPv6]:PORT``.
+
+    >>> listen_address("9464"), listen_address("[::]:9464")
+    (WebAddress(host='127.0.0.1', port=9464), WebAddress(host='::', port=9464))
+    """
+    plain = f"127.0.0.1:{text}" if text.isdecimal() else text
+    try:
+        address = parse_web(f"http://{plain}")
+    except UsageError:
+        address = None
+    if address is None or not address.port or plain.endswith("/"):
+        raise argparse.ArgumentTypeError(
+            f"a port from 1 to 65535, HOST:PORT or [IPv6]:PORT. Received: {text!r}"
+        )
+    return address
 
 
 def file_name(text: str) -> str:

@@ -8,6 +8,7 @@ from rtseg.realtime.argument_values import (
     alpha,
     file_name,
     input_size,
+    listen_address,
     number,
     reconnect,
     seconds,
@@ -348,8 +349,8 @@ def _add_run(parser: Parser) -> None:
     )
     group.add_argument(
         "--metrics-port",
-        type=number(int, 1, 65535),
-        metavar="N",
+        type=listen_address,
+        metavar="[HOST:]N",
         help="counters and histograms for Prometheus at http://127.0.0.1:N/metrics, "
-        "beside /healthz and /readyz",
+        "beside /healthz and /readyz; 0.0.0.0:N or [::]:N: for other machines, too",
     )

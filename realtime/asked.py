@@ -61,7 +61,10 @@ def metrics_server(
         return contextlib.nullcontext()
     from rtseg.realtime.metrics import MetricsServer
 
-    return MetricsServer(options.metrics_port, profilers, stale_s=options.timeout, outputs=outputs)
+    address = options.metrics_port
+    return MetricsServer(
+        address.port, profilers, host=address.host, stale_s=options.timeout, outputs=outputs
+    )
 
 
 def open_trace(options: argparse.Namespace) -> Trace:

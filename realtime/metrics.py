@@ -1,9 +1,10 @@
-"""The run's counters for Prometheus, and whether it is well, over HTTP on this machine only."""
+"""The run's counters for Prometheus, and whether it is well, over HTTP."""
 
 from __future__ import annotations
 
 import errno
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from socketserver import ThreadingMixIn
@@ -19,6 +20,7 @@ from rtseg.realtime.profile import (
     LatencyHistogram,
     Profiler,
 )
+from rtseg.realtime.web.address import bracketed
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -32,6 +34,11 @@ HOST = "127.0.0.1"
 BOUNDS_MS = (0.5, 1, 2.5, 5, 10, 16, 25, 33, 50, 75, 100, 150, 250, 500, 1000, 2500, 10000)
 """Upper bounds of the histograms' buckets, in milliseconds."""
 
+_REASONS = {
+    errno.EADDRINUSE: "BUSY",
+    errno.EACCES: "PERMISSION_DENIED",
+    errno.EPERM: "PERMISSION_DENIED",
+}
 _REQUEST_S = 5.0
 _POLL_S = 0.1
 
@@ -40,7 +47,7 @@ _StartResponse = Callable[..., Any]
 
 
 class MetricsServer:
-    """Serves ``/metrics``, ``/healthz`` and ``/readyz`` on 127.0.0.1; a context manager.
+    """Serves ``/metrics``, ``/healthz`` and ``/readyz``; a context manager.
 
     ``/metrics`` is Prometheus' text (or OpenMetrics, for who asks for it), made anew for each
     request from the profilers, so that frames cost nothing more. ``/healthz`` answers while the
@@ -51,11 +58,13 @@ class MetricsServer:
     Args:
         port: TCP port from 1 to 65535; 0 takes a free one, see :attr:`port`.
         profilers: the clocks and counters of each source, by name: the label ``source``.
+        host: where to listen: this machine only, or an address of it that others reach.
         stale_s: seconds without a frame until the run counts as not ready.
         outputs: those whose own counts (:meth:`Sink.counts`) are served, too; may still grow.
 
     Raises:
-        RealtimeError: the port is in use (``BUSY``) or not permitted.
+        RealtimeError: the port is in use (``BUSY``) or not permitted (``PERMISSION_DENIED``), or
+            the host is none of this machine's (``NOT_FOUND``).
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class MetricsServer:
         port: int,
         profilers: Mapping[str, Profiler],
         *,
+        host: str = HOST,
         stale_s: float = 10.0,
         outputs: Sequence[Sink] = (),
     ) -> None:
@@ -74,20 +84,22 @@ class MetricsServer:
         registry.register(_Collector(self._profilers, outputs))
         self._metrics = make_wsgi_app(registry)
         try:
-            self._server = make_server(HOST, port, self._answer, _Server, _QuietHandler)
+            server = _ServerV6 if ":" in host else _Server
+            self._server = make_server(host, port, self._answer, server, _QuietHandler)
         except OSError as error:
-            busy = error.errno == errno.EADDRINUSE
-            why = "the port is in use" if busy else (error.strerror or str(error)).lower()
+            reason = _REASONS.get(error.errno or 0, "NOT_FOUND")
+            why = "the port is in use" if reason == "BUSY" else error.strerror or str(error)
+            shown = str(port) if host == HOST else f"{bracketed(host)}:{port}"
             raise RealtimeError(
-                f"--metrics-port {port}: {why}. Allowed: a free port of this machine",
-                reason="BUSY" if busy else "PERMISSION_DENIED",
+                f"--metrics-port {shown}: {why.lower()}. Allowed: a free port of this machine",
+                reason=reason,
             ) from error
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="rtseg-metrics"
         )
         self._thread.start()
-        _log.info("metrics at http://%s:%d/metrics", HOST, self.port)
+        _log.info("metrics at http://%s:%d/metrics", bracketed(host), self.port)
 
     def close(self) -> None:
         """Stop serving. May be called more than once."""
@@ -146,6 +158,10 @@ class MetricsServer:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True  # a client that hangs must not keep the process
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _QuietHandler(WSGIRequestHandler):

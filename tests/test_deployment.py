@@ -65,7 +65,7 @@ def test_container_files_fit_the_repository_and_the_command(path: Path) -> None:
     program, *arguments = json.loads(entry)
     assert program == "rt-seg"
     options = build_parser().parse([*arguments, "--source", "testsrc"])
-    assert f"127.0.0.1:{options.metrics_port}/healthz" in text
+    assert f"{options.metrics_port.url}healthz" in text
     (extras,) = re.findall(r"^ARG EXTRAS=(.*)$", text, re.MULTILINE)
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert all(re.search(rf"^{extra} = \[", project, re.MULTILINE) for extra in extras.split(","))

@@ -42,6 +42,15 @@ def get(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as found:
+            found.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def scrape(port: int) -> dict[str, Metric]:
     status, text = get(port, "/metrics")
     assert status == 200
@@ -191,6 +200,31 @@ def test_only_this_machine_is_served(server: MetricsServer) -> None:
     assert listening == ["127.0.0.1"]
 
 
+@pytest.mark.parametrize(("host", "reached"), [("0.0.0.0", "127.0.0.1"), ("::1", "[::1]")])
+def test_other_machines_are_served_where_that_is_asked_for(
+    profiler: Profiler, host: str, reached: str
+) -> None:
+    if ":" in host and not has_ipv6():
+        pytest.skip("needs IPv6")
+    with MetricsServer(0, {SOURCE: profiler}, host=host) as server:
+        listening = {
+            connection.laddr.ip
+            for connection in psutil.Process().net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == server.port
+        }
+        assert listening == {host}
+        with urllib.request.urlopen(f"http://{reached}:{server.port}/healthz", timeout=20) as said:
+            assert said.read() == b"ok\n"
+
+
+def test_a_host_of_another_machine_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["testsrc", "null", "--max-frames", "1", "--metrics-port", "192.0.2.1:9464"]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "error: NOT_FOUND: --metrics-port 192.0.2.1:9464: cannot assign" in said
+    assert said.count("\n") == 1
+
+
 def test_a_client_that_says_nothing_holds_nobody(profiler: Profiler) -> None:
     before = threading.active_count()
     with (
@@ -217,7 +251,9 @@ def test_a_port_in_use_is_one_line(
     )
 
 
-@pytest.mark.parametrize("wrong", ["0", "-1", "65536", "http"])
+@pytest.mark.parametrize(
+    "wrong", ["0", "-1", "65536", "http", "::1:80", "h:", "u:pw@h:80", "0.0.0.0:0", "h:80/x"]
+)
 def test_impossible_ports_are_usage_errors(wrong: str) -> None:
     assert main(["--source", "testsrc", "--out", "null", f"--metrics-port={wrong}"]) == 2
 
