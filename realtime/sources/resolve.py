@@ -11,14 +11,13 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from rtseg.realtime.errors import SourceError, UsageError
-from rtseg.realtime.fileurl import path_of_url
-from rtseg.realtime.numbered import CODE
+from rtseg.realtime.sources.elsewhere import GSTREAMER, advice_for_scheme, is_gstreamer
 from rtseg.realtime.sources.images import SUFFIXES
 from rtseg.realtime.sources.login import escaped_login
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.source import Source
-from rtseg.realtime.sources.stream import SCHEMES
+from rtseg.realtime.sources.stream import SCHEMES, is_sdp
 
 __all__ = ["SourceOptions", "SourceSpec", "open_source", "parse_source", "source_of"]
 
@@ -27,8 +26,8 @@ Kind = Literal["camera", "stream", "file", "images", "stdin", "screen", "lavfi"]
 FORMS = (
     "a camera (0, camera0, /dev/video0, /dev/v4l/by-id/…), a stream "
     f"({', '.join(f'{scheme}://' for scheme in SCHEMES)}), a video file (drive.mp4, ./0, "
-    "file://…), pictures (a folder, a quoted glob, frame_%06d.png), - (standard input), "
-    "screen, screen:1, testsrc, lavfi:GRAPH"
+    "file://…, camera.sdp for RTP), pictures (a folder, a quoted glob, frame_%06d.png), "
+    "- (standard input), screen, screen:1, testsrc, lavfi:GRAPH"
 )
 
 LIVE_KINDS = ("camera", "stream", "screen", "lavfi")
@@ -192,6 +191,9 @@ def _by_scheme(text: str) -> SourceSpec | None:
         if not rest.startswith("/"):
             raise UsageError(f"v4l2:// needs a device: v4l2:///dev/video0. Received: {shown(text)}")
         return SourceSpec("camera", rest, shown(rest))
+    advice = advice_for_scheme(scheme)
+    if advice is not None:
+        raise UsageError(f"{advice} Received: {shown(text)}")
     if scheme not in SCHEMES:
         raise UsageError(
             f"{shown(match[0])} is no scheme that is known. Received: {shown(text)}. "
@@ -227,6 +229,8 @@ def _by_path(path: str) -> SourceSpec | None:
         if where.is_char_device():  # a camera by whatever name, such as a rule of udev gives it
             return SourceSpec("camera", path, shown(path))
         if where.exists():
+            if is_sdp(path):
+                return SourceSpec("stream", path, shown(path))
             kind: Kind = "images" if where.suffix.lower() in SUFFIXES else "file"
             return SourceSpec(kind, path, shown(path))
     except PermissionError:
@@ -239,6 +243,8 @@ def _by_path(path: str) -> SourceSpec | None:
 
 
 def _unknown(text: str) -> SourceSpec:
+    if is_gstreamer(text):
+        raise UsageError(f"{GSTREAMER} Received: {shown(text)}")
     if "/" in text or Path(text).suffix:
         return _missing(text)
     near = _near(text)

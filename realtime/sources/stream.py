@@ -1,4 +1,4 @@
-"""Network streams: RTSP, RTMP, HTTP (files, HLS, MJPEG), UDP, TCP and SRT."""
+"""Network streams: RTSP, RTMP, HTTP (files, HLS, MJPEG), UDP, TCP, SRT, and RTP by an SDP file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class StreamSource(ContainerSource):
     to go on opens a new one.
 
     Args:
-        url: as FFmpeg takes it, with user and password escaped where it has them.
+        url: as FFmpeg takes it, with user and password escaped where it has them; or the path of
+            an SDP file, which describes RTP that is sent to this machine.
         options: what the user asked for.
     """
 
@@ -42,6 +43,10 @@ class StreamSource(ContainerSource):
     def _connect(self) -> InputContainer:
         scheme = self._url.partition(":")[0].lower()
         settings = {"analyzeduration": str(_PROBE_US)}
+        url = self._url
+        if is_sdp(url):
+            url = f"file:{url}"
+            settings["protocol_whitelist"] = "file,udp,rtp"
         if scheme in ("rtsp", "rtsps"):
             settings["rtsp_transport"] = self._options.rtsp_transport
             wanted = "video+audio" if self._options.live_sound else "video"
@@ -54,7 +59,7 @@ class StreamSource(ContainerSource):
             # A reader that is late loses packets, not the stream.
             settings["overrun_nonfatal"] = "1"
         return open_container(
-            self._url,
+            url,
             self._options,
             self._name,
             options=settings,
@@ -75,6 +80,11 @@ class StreamSource(ContainerSource):
     def _is_live(self, container: InputContainer) -> bool:
         scheme = self._url.partition(":")[0].lower()
         return scheme not in ("http", "https") or not container.duration
+
+
+def is_sdp(url: str) -> bool:
+    """Say whether a source is the path of an SDP file (RFC 8866)."""
+    return "://" not in url and url.lower().endswith(".sdp")
 
 
 def _stem(url: str) -> str:

@@ -109,6 +109,35 @@ def test_an_unknown_form_lists_what_is_allowed(text: str) -> None:
         assert "camera0" in message
 
 
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        ("rtp://239.0.0.1:5004", "camera.sdp"),
+        ("csi://0", "rpicam-vid -t 0 --inline -o - | rt-seg - --live"),
+        ("v4l2src device=/dev/video0 ! videoconvert ! appsink", "fdsink | rt-seg - --live"),
+    ],
+)
+def test_forms_of_other_tools_are_told_the_way_here(text: str, way: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_source(text)
+    assert way in str(caught.value)
+    assert str(caught.value).endswith(f"Received: {text}")
+
+
+def test_an_sdp_file_is_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "front.sdp"
+    path.write_text("v=0\n")
+    for text in (str(path), f"file://{path}"):
+        spec = parse_source(text)
+        assert (spec.kind, spec.target) == ("stream", str(path))
+    source = open_source(path, SourceOptions(reconnect=0))
+    assert isinstance(source, StreamSource)
+    assert source._stem == "front"
+    with pytest.raises(SourceError) as caught:
+        parse_source(str(tmp_path / "rear.sdp"))
+    assert caught.value.reason == "NOT_FOUND"
+
+
 @pytest.mark.parametrize("text", ["rtsp://", "rtsp:///live", "http://host:port/", "tcp://[::1"])
 def test_an_incomplete_address_is_refused(text: str) -> None:
     with pytest.raises(UsageError):

@@ -9,11 +9,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import av
 import psutil
 import pytest
 
@@ -21,7 +23,7 @@ from rtseg.realtime.errors import SourceError
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.sources.source import Source
-from tests.media import frame_number, make_images, make_video
+from tests.media import frame_number, make_images, make_video, picture
 from tests.servers.running import (
     http_server,
     needs_rtsp_server,
@@ -125,6 +127,42 @@ def refuse_transport(connection: socket.socket, _: threading.Event) -> None:
             head = b"RTSP/1.0 %b\r\n%b\r\nPublic: DESCRIBE, SETUP\r\n" % (answer, number)
             length = b"Content-Length: %d\r\n\r\n" % len(body)
             connection.sendall(head + kind + length + body)
+
+
+def send_rtp(port: int, over: threading.Event) -> None:
+    """Send pictures as RTP until the event is set; their parameters come with each keyframe."""
+    with av.open(f"rtp://127.0.0.1:{port}", "w", format="rtp") as out:
+        stream = out.add_stream("libx264", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.gop_size = 5
+        stream.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": "annexb=1"}
+        for index in itertools.count():
+            frame = picture(index, (96, 64))
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+            if over.wait(0.04):
+                return
+
+
+def test_rtp_by_an_sdp_file(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1] // 2 * 2  # RTP's ports are even
+    path = tmp_path / "camera.sdp"
+    path.write_bytes(SDP.replace(b"video 0", b"video %d" % port))
+    over = threading.Event()
+    sender = threading.Thread(target=send_rtp, args=(port, over))
+    sender.start()
+    try:
+        with opened(str(path)) as source:
+            found = numbers(source, 10)
+            assert (source.info.live, source.info.width, source.info.stem) == (True, 96, "camera")
+    finally:
+        over.set()
+        sender.join()
+    assert len(found) == 10
+    assert all(b != a for a, b in itertools.pairwise(found))
 
 
 @pytest.mark.parametrize(("transport", "other"), [("tcp", "udp"), ("udp", "tcp")])
