@@ -110,8 +110,9 @@ def listen_address(text: str) -> WebAddress:
     except UsageError:
         address = None
     if address is None or not address.port or plain.endswith("/"):
+        received = "a user name" if "@" in text else repr(text)
         raise argparse.ArgumentTypeError(
-            f"a port from 1 to 65535, HOST:PORT or [IPv6]:PORT. Received: {text!r}"
+            f"a port from 1 to 65535, HOST:PORT or [IPv6]:PORT. Received: {received}"
         )
     return address
 

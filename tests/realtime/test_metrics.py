@@ -252,10 +252,11 @@ def test_a_port_in_use_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "wrong", ["0", "-1", "65536", "http", "::1:80", "h:", "u:pw@h:80", "0.0.0.0:0", "h:80/x"]
+    "wrong", ["0", "-1", "65536", "http", "::1:80", "h:", "u:secret@h:80", "0.0.0.0:0", "h:80/x"]
 )
-def test_impossible_ports_are_usage_errors(wrong: str) -> None:
+def test_impossible_ports_are_usage_errors(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--source", "testsrc", "--out", "null", f"--metrics-port={wrong}"]) == 2
+    assert "secret" not in capsys.readouterr().err
 
 
 def test_a_real_run_is_scraped(tmp_path: Path) -> None:
