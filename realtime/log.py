@@ -18,9 +18,13 @@ logging.addLevelName(NOTICE, "NOTICE")
 
 
 class _TextFormatter(logging.Formatter):
+    def __init__(self, program: str) -> None:
+        super().__init__()
+        self._program = program
+
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno in (logging.INFO, NOTICE) else f"{record.levelname.lower()}: "
-        return f"rt-seg: {level}{record.getMessage()}"
+        return f"{self._program}: {level}{record.getMessage()}"
 
 
 class _JsonFormatter(logging.Formatter):
@@ -38,16 +42,19 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-def set_up_logging(form: Literal["text", "json"], *, quiet: bool, verbose: int) -> None:
+def set_up_logging(
+    form: Literal["text", "json"], *, quiet: bool, verbose: int, program: str = "rt-seg"
+) -> None:
     """Send the package's log lines to stderr.
 
     Args:
         form: ``text`` or ``json`` (one object a line: time, level, logger, message, reason).
         quiet: errors only.
         verbose: 0 warnings and notices, 1 information, 2 everything.
+        program: the command's name, with which lines of text begin.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
+    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter(program))
     logger = logging.getLogger(LOGGER)
     logger.handlers[:] = [handler]
     logger.propagate = False

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.realtime.ending import give_up_output, open_closed_streams
+from rtseg.realtime.log import set_up_logging
 from rtseg.realtime.parser import Parser, ShowVersions
 from rtseg.tools.argument_types import size, wide_first
 from rtseg.tools.ending import parse_command, say_failure, tidy_when_terminated
 from rtseg.tools.engine_bench import add_bench_parser, bench
 from rtseg.tools.engine_build import add_build_parser, build
+from rtseg.tools.engine_cache import add_cache_parser, cache
 from rtseg.tools.engine_plan import show_plan
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_command(_parser, argv, PROGRAM)
     if isinstance(options, int):
         return options
-    commands = {"build": build, "info": _info, "list": _list, "bench": bench}
+    set_up_logging("text", quiet=False, verbose=0, program=PROGRAM)
+    commands = {"build": build, "info": _info, "list": _list, "bench": bench, "cache": cache}
     try:
         with tidy_when_terminated():
             commands[options.command](options)
@@ -77,6 +80,7 @@ def _parser() -> Parser:
     commands.add_parser("list", parents=[shared], help="runtimes of this machine, shipped networks")
 
     add_bench_parser(commands, shared)
+    add_cache_parser(commands, shared)
     return parser
 
 

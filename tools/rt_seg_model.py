@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rtseg.realtime.ending import give_up_output, open_closed_streams
 from rtseg.realtime.errors import UsageError
+from rtseg.realtime.log import set_up_logging
 from rtseg.realtime.parser import Parser, ShowVersions
 from rtseg.tools.argument_types import share, size
 from rtseg.tools.ending import parse_command, say_failure
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_command(_parser, argv, PROGRAM)
     if isinstance(options, int):
         return options
+    set_up_logging("text", quiet=False, verbose=0, program=PROGRAM)
     commands = {
         "train": train,
         "lr-find": find_rate,
