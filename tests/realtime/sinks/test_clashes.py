@@ -41,7 +41,7 @@ def test_one_file_by_two_names(tmp_path):
 def test_pictures_that_are_read_are_not_written_over(tmp_path, source):
     for number in range(3):
         (tmp_path / f"frame_{number:06d}.png").touch()
-    asked = argparse.Namespace(labels_out=None, jsonl=None, profile=None, trace=None)
+    asked = argparse.Namespace(record=None, labels_out=None, jsonl=None, profile=None, trace=None)
     sources = named_sources([str(tmp_path / source)])
     with pytest.raises(UsageError, match="which is read") as caught:
         refuse_output_clashes(asked, [str(tmp_path / "frame_%06d.png")], sources)
@@ -56,7 +56,7 @@ def test_what_a_folder_will_hold(tmp_path):
     """Written there are x_seg.mp4 and, of two sources, one for each."""
     (tmp_path / "x.mp4").touch()
     (tmp_path / "x_seg.mp4").touch()
-    asked = argparse.Namespace(labels_out=None, jsonl=None, profile=None, trace=None)
+    asked = argparse.Namespace(record=None, labels_out=None, jsonl=None, profile=None, trace=None)
     two = named_sources([str(tmp_path / "x.mp4"), str(tmp_path / "x_seg.mp4")])
     with pytest.raises(UsageError, match=r"x_seg\.mp4 is the input itself"):
         refuse_output_clashes(asked, [str(tmp_path)], two)

@@ -95,10 +95,11 @@ def test_the_input_is_never_overwritten(tmp_path):
 
 
 def test_what_the_encoder_refuses(tmp_path):
-    sink = VideoFileSink(tmp_path / "a.mp4", EncodeOptions(preset="quickest"))
-    sink.open(context())
+    too_wide = (20_000, 64)  # H.264 ends at 16384
+    sink = VideoFileSink(tmp_path / "a.mp4")
+    sink.open(context(too_wide))
     with pytest.raises(SinkError) as caught:
-        write_frames(sink, 1)
+        write_frames(sink, 1, size=too_wide)
     sink.close()
     assert caught.value.reason == "CODEC_UNSUPPORTED"
     assert "h264" in str(caught.value)
