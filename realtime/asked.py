@@ -81,6 +81,7 @@ def source_options(options: argparse.Namespace) -> SourceOptions:
         width=options.width,
         height=options.height,
         fps=options.fps,
+        input_format=options.input_format,
         rtsp_transport=options.rtsp_transport,
         timeout_s=options.timeout,
         reconnect=options.reconnect,

@@ -11,7 +11,8 @@ class RealtimeError(Exception):
         reason: stable word for logs and scripts, such as ``NOT_FOUND``,
             ``PERMISSION_DENIED``, ``CONNECTION_FAILED``, ``AUTH_FAILED``, ``TIMEOUT``,
             ``CODEC_UNSUPPORTED``, ``NOT_A_VIDEO``, ``NOT_A_CAMERA``, ``BUSY``,
-            ``NO_FRAMES``, ``READ_FAILED``, ``NO_SPACE``, ``NO_MEMORY``, ``EXISTS``, ``SAME_FILE``,
+            ``NO_FRAMES``, ``READ_FAILED``, ``NO_SPACE``, ``NO_MEMORY``, ``NO_BANDWIDTH``,
+            ``PROTOCOL_UNSUPPORTED``, ``EXISTS``, ``SAME_FILE``,
             ``NO_DISPLAY``, ``LIBRARY_CLASH``, ``NOT_OPEN``, ``CLOSED``, ``BAD_INPUT``, ``USAGE``.
     """
 

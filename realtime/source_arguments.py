@@ -24,3 +24,8 @@ def add_source_options(group: argparse._ArgumentGroup) -> None:
         choices=("horizontal", "vertical"),
         help="mirror every picture, after turning it",
     )
+    group.add_argument(
+        "--input-format",
+        choices=("mjpeg", "yuyv"),
+        help="of a camera (default: mjpeg from 800 columns on, where it has that)",
+    )

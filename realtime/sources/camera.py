@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,13 @@ from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.pyav import open_input
 
 if TYPE_CHECKING:
+    import av
     from av.container import InputContainer
 
 # From here on a USB 2 camera delivers full frame rate only as Motion JPEG.
 _MJPEG_FROM_WIDTH = 800
+_FORMATS = {"mjpeg": "mjpeg", "yuyv": "yuyv422"}
+"""FFmpeg's names of what :data:`INPUT_FORMATS` lists."""
 
 
 class CameraSource(ContainerSource):
@@ -25,7 +29,8 @@ class CameraSource(ContainerSource):
     Args:
         device: its path, such as ``/dev/video0``, or a name of it that stays the same wherever it
             is plugged in (``/dev/v4l/by-id/…``).
-        options: width, height and frame rate to ask for; a camera may choose what is near.
+        options: width, height, frame rate and input format to ask for; a camera may choose
+            what is near.
     """
 
     def __init__(self, device: str, options: SourceOptions) -> None:
@@ -50,7 +55,9 @@ class CameraSource(ContainerSource):
         if options.fps_text is not None:
             settings["framerate"] = options.fps_text
         limit = time_limits(options)
-        if (options.width or 0) >= _MJPEG_FROM_WIDTH:
+        if options.input_format is not None:
+            settings["input_format"] = _FORMATS[options.input_format]
+        elif (options.width or 0) >= _MJPEG_FROM_WIDTH:
             try:
                 return open_input(
                     self._device,
@@ -60,7 +67,25 @@ class CameraSource(ContainerSource):
                 )
             except (av.error.ArgumentError, av.error.InvalidDataError):
                 pass  # a camera without Motion JPEG
-        return open_input(self._device, format="v4l2", options=settings, timeout=limit)
+        try:
+            return open_input(self._device, format="v4l2", options=settings, timeout=limit)
+        except av.error.ArgumentError:
+            if options.input_format is None:
+                raise
+            raise SourceError(
+                f"{self._name}: it does not give {options.input_format} (--input-format); "
+                "v4l2-ctl --list-formats-ext lists what it gives",
+                reason="CODEC_UNSUPPORTED",
+            ) from None
+
+    def _explained(self, error: av.FFmpegError) -> SourceError:
+        if error.errno == errno.ENOSPC:  # what the kernel says when the bus is full
+            return SourceError(
+                f"{self._name}: the USB bus has no bandwidth left for it. Allowed: a smaller size "
+                "(--width, --height), --input-format mjpeg, a lower --fps, another USB bus",
+                reason="NO_BANDWIDTH",
+            )
+        return super()._explained(error)
 
 
 def cameras() -> list[str]:

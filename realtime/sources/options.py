@@ -9,6 +9,7 @@ from fractions import Fraction
 from rtseg.realtime.errors import UsageError
 
 RTSP_TRANSPORTS = ("tcp", "udp")
+INPUT_FORMATS = ("mjpeg", "yuyv")
 ROTATIONS = (0, 90, 180, 270)
 FLIPS = ("horizontal", "vertical")
 
@@ -27,6 +28,8 @@ class SourceOptions:
         fps: frames per second to ask a camera or screen for, or at which a folder of images
             plays, or a file or pipe whose format names no times (bare H.264, Motion JPEG);
             None for the source's own.
+        input_format: what to ask a camera for: ``mjpeg`` (more pictures through one bus) or
+            ``yuyv`` (not compressed); None for ``mjpeg`` from 800 columns on, where it has that.
         rtsp_transport: ``tcp`` (nothing gets lost) or ``udp`` (nothing waits for a resend).
         timeout_s: how long to wait for a connection, and then for each frame of a live
             source, in seconds.
@@ -52,6 +55,7 @@ class SourceOptions:
     width: int | None = None
     height: int | None = None
     fps: Fraction | float | None = None
+    input_format: str | None = None
     rtsp_transport: str = "tcp"
     timeout_s: float = 10.0
     reconnect: int | None = None
@@ -81,6 +85,11 @@ class SourceOptions:
             raise UsageError(
                 f"--rtsp-transport must be one of {', '.join(RTSP_TRANSPORTS)}. "
                 f"Received: {self.rtsp_transport}"
+            )
+        if self.input_format is not None and self.input_format not in INPUT_FORMATS:
+            raise UsageError(
+                f"--input-format must be {' or '.join(INPUT_FORMATS)}. "
+                f"Received: {self.input_format}"
             )
         if self.rotate not in ROTATIONS:
             raise UsageError(

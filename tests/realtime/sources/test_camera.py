@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import itertools
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.sources.av_errors import source_error
-from rtseg.realtime.sources.camera import cameras, lasting_name
+from rtseg.realtime.sources.camera import CameraSource, cameras, lasting_name
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.reconnect import ReconnectingSource
 from rtseg.realtime.sources.resolve import open_source, parse_source
@@ -93,6 +94,43 @@ def test_what_the_system_says_in_a_word(number: int, reason: str) -> None:
     error = source_error(raised.value, "camera")
     assert error.reason == reason
     assert "secret" not in str(error)
+
+
+def test_a_full_bus_is_no_full_disk() -> None:
+    with pytest.raises(av.FFmpegError) as raised:
+        av.error.err_check(-errno.ENOSPC, "/dev/video0")
+    error = CameraSource("/dev/video0", SourceOptions())._explained(raised.value)
+    assert error.reason == "NO_BANDWIDTH"
+    assert "USB" in str(error)
+    assert "--input-format mjpeg" in str(error)
+    assert "disk" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"input_format": "yuyv", "width": 1280, "height": 720}, ["yuyv422"]),
+        ({"input_format": "mjpeg"}, ["mjpeg"]),
+        ({"width": 1280, "height": 720}, ["mjpeg", None]),
+        ({}, [None]),
+    ],
+)
+def test_what_a_camera_is_asked_for(
+    options: dict[str, Any], asked: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def refuse(device: str, **more: Any) -> None:
+        seen.append(more["options"].get("input_format"))
+        av.error.err_check(-errno.EINVAL, device)
+
+    monkeypatch.setattr("rtseg.realtime.sources.camera.open_input", refuse)
+    with pytest.raises(SourceError) as caught:
+        CameraSource("/dev/null", SourceOptions(**options)).open()
+    assert seen == asked
+    if "input_format" in options:
+        assert caught.value.reason == "CODEC_UNSUPPORTED"
+        assert options["input_format"] in str(caught.value)
 
 
 @pytest.mark.skipif(not cameras(), reason="needs a camera")

@@ -284,6 +284,7 @@ def test_stems(tmp_path: Path) -> None:
         {"threads": 0},
         {"hwaccel": ""},
         {"rotate": 45},
+        {"input_format": "h265"},
         {"flip": "both"},
     ],
 )
