@@ -46,7 +46,7 @@ class EngineProfile:
     """What an engine runs on and how, for the report.
 
     Attributes:
-        backend: ``openvino``, ``onnxruntime`` or ``tensorrt``.
+        backend: ``openvino``, ``onnxruntime``, ``tensorrt`` or ``rtx``.
         device: name of the processor, as the runtime gives it.
         precision: the arithmetic in use (a runtime may run an FP32 file in BF16).
         runtime_version: version of the runtime.

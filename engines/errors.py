@@ -10,7 +10,8 @@ class EngineError(Exception):
         message: one line: what was received, and what is allowed.
         reason: stable word for logs and scripts: ``NOT_FOUND``, ``ENGINE_DAMAGED``,
             ``ENGINE_MISMATCH``, ``ENGINE_UNSUPPORTED``, ``ENGINE_CLOSED``,
-            ``PERMISSION_DENIED``, ``BACKEND_MISSING``, ``BAD_INPUT``, ``BAD_OUTPUT``,
+            ``PERMISSION_DENIED``, ``BACKEND_MISSING``, ``BAD_OPTION`` (wrong usage: exit code 2),
+            ``BAD_INPUT``, ``BAD_OUTPUT``,
             ``NO_SPACE``, ``NO_MEMORY``, ``DEVICE_LOST`` or ``ENGINE_FAILED``.
     """
 

@@ -8,7 +8,7 @@ TensorRT-RTX.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ _TYPES = {
     "UINT8": "UInt8",
     "BOOL": "Bool",
 }
-_GENERATED = "kgen"
 _WEIGHT_DIMENSIONS = 3
 
 
@@ -110,15 +109,6 @@ def read_layers(lines: Iterable[str]) -> tuple[Layer, ...]:
             nodes=tuple(dict.fromkeys(_ONNX.findall(match["rest"]))),
         )
     return tuple(found.values())
-
-
-def layer_of(layers: Sequence[Layer], node: str) -> Layer | None:
-    """Return the layer that multiplies an ONNX node's weights, if several name the node."""
-    naming = [layer for layer in layers if node in layer.nodes]
-    # Reformatting, quantising and scaling around it are generated kernels of their own.
-    return max(
-        naming, key=lambda layer: (layer.kind != _GENERATED, bool(layer.weights)), default=None
-    )
 
 
 def _type(text: str) -> str:

@@ -10,10 +10,12 @@ class RealtimeError(Exception):
         message: one line: what was received, and what is allowed.
         reason: stable word for logs and scripts, such as ``NOT_FOUND``,
             ``PERMISSION_DENIED``, ``CONNECTION_FAILED``, ``AUTH_FAILED``, ``TIMEOUT``,
-            ``CODEC_UNSUPPORTED``, ``NOT_A_VIDEO``, ``NOT_A_CAMERA``, ``BUSY``,
-            ``NO_FRAMES``, ``READ_FAILED``, ``NO_SPACE``, ``NO_MEMORY``, ``NO_BANDWIDTH``,
-            ``PROTOCOL_UNSUPPORTED``, ``EXISTS``, ``SAME_FILE``,
-            ``NO_DISPLAY``, ``LIBRARY_CLASH``, ``NOT_OPEN``, ``CLOSED``, ``BAD_INPUT``, ``USAGE``.
+            ``CODEC_UNSUPPORTED``, ``PROTOCOL_UNSUPPORTED``, ``NOT_A_VIDEO``, ``NOT_A_CAMERA``,
+            ``BUSY``, ``NO_FRAMES``, ``READ_FAILED``, ``ENDED``, ``NO_SPACE``, ``NO_MEMORY``,
+            ``EXISTS``, ``SAME_FILE``, ``NOT_WRITABLE``, ``WRITE_FAILED``, ``ENCODE_FAILED``,
+            ``BAD_NAME``, ``IS_A_DIRECTORY``, ``BROKEN_PIPE``, ``OUTPUT_CLOSED``,
+            ``NO_DISPLAY``, ``NOT_INSTALLED``, ``LIBRARY_CLASH``, ``NOT_OPEN``, ``CLOSED``, ``BAD_INPUT``, ``BAD_OPTION``,
+            ``USAGE``, ``INTERNAL`` (a fault of the program) or ``FAILED``.
     """
 
     exit_code = 1

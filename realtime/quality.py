@@ -31,8 +31,9 @@ ROOM = 0.85
 """Share of what a probe reaches that is counted on; the rest is for everybody else's work."""
 
 DEFAULT_FPS = 30.0
-DEFAULT_MODEL = "espnet-lite"
 """Asked for where a source names no frame rate."""
+
+DEFAULT_MODEL = "espnet-lite"
 
 REST_CPU_MS_PER_MEGAPIXEL = 14.4
 """Decode, scaling, blending and encoding, CPU time a frame for each million pixels of it:
@@ -153,12 +154,10 @@ def open_asked(options: argparse.Namespace, info: SourceInfo) -> Engine:
     """Open the engine that the command's options ask for, with key frames where they do.
 
     Raises:
-        UsageError: as :func:`open_chosen`, or key frames of several sources.
+        UsageError: as :func:`open_chosen`.
         EngineError: the engine cannot be opened.
     """
     every: int = options.keyframes
-    if every > 1 and not info.width:
-        raise UsageError("--keyframes follows one source. Allowed with several: leave it out")
     engine = open_chosen(options, info)
     if every < 2:
         return engine
@@ -172,11 +171,11 @@ def open_chosen(options: argparse.Namespace, info: SourceInfo) -> Engine:
 
     Args:
         options: as :mod:`rtseg.realtime.arguments` gives them.
-        info: the source: whether time waits for it, its frame rate and size; no size for
-            several together.
+        info: the source: whether time waits for it, its frame rate and size; of several the
+            rates together and a usual size.
 
     Raises:
-        UsageError: a quality where there is no choice, or automatic for several sources.
+        UsageError: a quality where there is no choice.
         EngineError: the engine cannot be opened.
     """
     from rtseg.engines.registry import open_engine
@@ -213,11 +212,6 @@ def open_chosen(options: argparse.Namespace, info: SourceInfo) -> Engine:
         )
     points = quality_points(model)
     if quality == AUTO:
-        if not info.width:
-            raise UsageError(
-                "--quality auto finds what keeps up with one source. Allowed with several: "
-                f"{', '.join(point.quality for point in points)}"
-            )
         latest = options.drop_policy == "latest" or (options.drop_policy is None and info.live)
         return open_best(
             points,

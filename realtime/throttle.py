@@ -1,4 +1,4 @@
-"""Which frames go into the loop: stride, rate limit, and pacing. Pure decisions."""
+"""Which frames go into the loop: stride and rate limit. Pure decisions."""
 
 from __future__ import annotations
 

@@ -182,11 +182,12 @@ def _by_scheme(text: str) -> SourceSpec | None:
     path = path_of_url(text)
     match = _SCHEME.match(text)
     if match is None:
-        return None if path is None else _by_path(path)
-    if path is not None:
-        return _by_path(path) or _missing(path)
+        return _by_path(unquote(text[5:])) if text.startswith("file:") else None
     scheme = match[1].lower()
     rest = text[match.end() :]
+    if scheme == "file":
+        path = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
+        return _by_path(unquote(path)) or _missing(unquote(path))
     if scheme == "v4l2":
         if not rest.startswith("/"):
             raise UsageError(f"v4l2:// needs a device: v4l2:///dev/video0. Received: {shown(text)}")

@@ -11,10 +11,9 @@ import pytest
 from rtseg.calibration.calibration_set import select_images
 from rtseg.calibration.quantise import quantise_onnx
 from rtseg.engines.build import build_engine
-from rtseg.engines.tensorrt_layers import layer_of
 from rtseg.models.registry import NETWORKS, build
 from tests.calibration.nets import save_images
-from tests.engines.rtx import rtx
+from tests.engines.rtx import layer_of, rtx
 
 keras = pytest.importorskip("keras", reason="needs the extra 'train'")
 

@@ -11,9 +11,8 @@ from rtseg.calibration.calibration_set import select_images
 from rtseg.calibration.quantise import quantise_onnx
 from rtseg.engines.shipped import shipped_models
 from rtseg.engines.tensorrt import build_plan
-from rtseg.engines.tensorrt_layers import layer_of
 from tests.calibration.nets import save_images
-from tests.engines.rtx import rtx
+from tests.engines.rtx import layer_of, rtx
 
 
 def test_convolutions_are_built_in_int8(tmp_path: Path) -> None:

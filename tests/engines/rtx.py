@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from rtseg.engines.errors import EngineError
 from rtseg.engines.tensorrt import _BUILDING, load_runtime
+from rtseg.engines.tensorrt_layers import Layer
 from rtseg.engines.tensorrt_log import logger_of
 
 
@@ -54,3 +56,10 @@ def build_bare(model: Any) -> tuple[bool, list[str]]:
             return plan is not None, said.errors
         finally:
             logger.build = None
+
+
+def layer_of(layers: Sequence[Layer], node: str) -> Layer | None:
+    """Return the layer that multiplies an ONNX node's weights, if several name the node."""
+    naming = [layer for layer in layers if node in layer.nodes]
+    # Reformatting, quantising and scaling around it are generated kernels of their own.
+    return max(naming, key=lambda layer: (layer.kind != "kgen", bool(layer.weights)), default=None)

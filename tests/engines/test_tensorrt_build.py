@@ -21,10 +21,9 @@ from rtseg.engines.errors import EngineError
 from rtseg.engines.planfile import PlanHeader, read_header, read_plan, write_plan
 from rtseg.engines.shipped import ShippedModel, shipped_models
 from rtseg.engines.tensorrt import PlanOptions, build_plan, load_runtime
-from rtseg.engines.tensorrt_layers import layer_of
 from tests.calibration.nets import save_images, save_network, tiny_network
 from tests.engines.networks import TinyNet
-from tests.engines.rtx import rtx
+from tests.engines.rtx import layer_of, rtx
 
 SHIPPED = [model for model in shipped_models() if model.precision == "fp32"]
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from rtseg.engines.tensorrt_layers import Layer, layer_of, read_layers
+from rtseg.engines.tensorrt_layers import Layer, read_layers
+from tests.engines.rtx import layer_of
 
 RTX = (
     "Name: neck_U78_myl0_64, LayerType: correlation, Inputs: [ { Name: a, Dimensions: "

@@ -186,7 +186,7 @@ def test_live_streams_count_a_frame_once_it_was_shown() -> None:
         profiler = stream.profiler
         assert profiler.frames_out >= 5
         assert profiler.frames_out + sum(profiler.dropped.values()) == profiler.frames_in
-    assert streams[0].paced is False
+    assert streams[0]._pace is False
 
 
 def test_a_stream_that_stalls_is_marked_and_the_other_goes_on() -> None:
@@ -217,7 +217,7 @@ def test_files_beside_a_live_stream_are_played_at_their_own_pace() -> None:
     begin_s = time.monotonic()
     streams = run(grid, [GraySource(20, fps=20), GraySource(20, fps=20, live=True)])
     assert time.monotonic() - begin_s > 0.9
-    assert streams[0].paced
+    assert streams[0]._pace
     assert streams[0].profiler.frames_out == 20
 
 
