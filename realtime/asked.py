@@ -206,7 +206,7 @@ def refuse_output_clashes(
     Raises:
         UsageError: there is a clash (``SAME_FILE``).
     """
-    from rtseg.realtime.sources.images import find_images
+    from rtseg.realtime.sources.find_images import find_images
 
     files = (options.record, options.labels_out, options.jsonl, options.profile, options.trace)
     outputs = [*texts, *filter(None, files)]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import io
 import itertools
 import logging
-import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.engines.upright import Turner, upright_still
-from rtseg.realtime.errors import SourceError, UsageError
+from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
-from rtseg.realtime.numbered import CODE, written
+from rtseg.realtime.sources.find_images import find_images, videos_left_out
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.pyav import open_input
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     import av
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
 class ImageSource(Source):
@@ -73,6 +69,8 @@ class ImageSource(Source):
         if options.fps is not None:
             fps = exact(options.fps)
         files = find_images(self._place)
+        if left := videos_left_out(self._place):
+            log.warning("%s: %s", self._name, left)
         begin = -(-exact(options.start_s) * fps // 1)
         end = None
         if options.duration_s is not None:
@@ -168,68 +166,3 @@ class ImageSource(Source):
         picture = upright_still(frame, data, turner)
         picture.duration = 0  # a picture has none; the decoder makes one up
         return picture
-
-
-def find_images(place: str) -> list[Path]:
-    """Return the pictures that a folder, glob, numbered pattern or path stands for, in order.
-
-    Raises:
-        SourceError: ``NOT_FOUND`` or ``PERMISSION_DENIED``.
-        UsageError: the pattern has more than one number.
-    """
-    path = Path(place)
-    allowed = ", ".join(SUFFIXES)
-    try:
-        if path.is_file():
-            return [path]
-        if path.is_dir():
-            found = [file for file in path.iterdir() if _is_image(file)]
-            missing = f"no pictures in this folder (allowed: {allowed})"
-        elif CODE.search(path.name):
-            return _numbered(path)
-        else:
-            found = [Path(file) for file in glob.glob(place, recursive=True)]
-            found = [file for file in found if _is_image(file)]
-            missing = f"no pictures match (allowed: {allowed})"
-    except PermissionError:
-        raise SourceError(
-            f"{shown(place)}: no permission to read it", reason="PERMISSION_DENIED"
-        ) from None
-    except (OSError, ValueError, re.error) as error:
-        raise SourceError(f"{shown(place)}: {error}", reason="NOT_FOUND") from None
-    if not found:
-        raise SourceError(f"{shown(place)}: {missing}", reason="NOT_FOUND")
-    return sorted(found, key=lambda file: natural_key(str(file)))
-
-
-def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Return a key that sorts numbers inside names by value: ``f2`` before ``f10``."""
-    parts = re.split(r"([0-9]+)", text)
-    return [(0, int(p), p) if i % 2 else (1, 0, p) for i, p in enumerate(parts)]
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
-
-
-def _numbered(pattern: Path) -> list[Path]:
-    pieces = CODE.split(pattern.name)
-    if len(pieces) != 4:
-        raise UsageError(
-            f"a pattern has one number, such as frame_%06d.png. Received: {shown(str(pattern))}"
-        )
-    before, zero, digits, after = pieces
-    least = int(digits or 1)
-    name = re.compile(re.escape(before) + f"({written(f'%{zero}{digits}d')})" + re.escape(after))
-    found = []
-    if pattern.parent.is_dir():
-        for file in pattern.parent.iterdir():
-            match = name.fullmatch(file.name)
-            if match is None:
-                continue
-            number = int(match[1])
-            if match[1] == (f"{number:0{least}d}" if zero else f"{number:{least}d}"):
-                found.append((number, file))
-    if not found:
-        raise SourceError(f"{shown(str(pattern))}: no file has such a name", reason="NOT_FOUND")
-    return [file for _, file in sorted(found)]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.sources.elsewhere import GSTREAMER, advice_for_scheme, is_gstreamer
-from rtseg.realtime.sources.images import SUFFIXES
+from rtseg.realtime.sources.find_images import SUFFIXES
 from rtseg.realtime.sources.login import escaped_login
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.options import SourceOptions

@@ -15,11 +15,18 @@ from hypothesis import strategies as st
 
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.frame import Frame, now_ns
-from rtseg.realtime.sources.images import natural_key
+from rtseg.realtime.sources.find_images import natural_key
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
 from tests.data import shared_data
-from tests.media import frame_number, make_images, picture, white_corner, with_orientation
+from tests.media import (
+    frame_number,
+    make_images,
+    make_video,
+    picture,
+    white_corner,
+    with_orientation,
+)
 
 
 def read(place: object, **options: Any) -> list[Frame]:
@@ -170,3 +177,34 @@ def test_a_whole_data_set_folder() -> None:
         assert (source.info.width, source.info.height) == (480, 360)
         assert source.info.frames == 101
         assert sum(1 for _ in source.frames()) == 101
+
+
+# -- videos among them -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["seg_%03d.mp4", "*.mp4", "seg_00?.mp4", "."])
+def test_videos_are_no_pictures(tmp_path: Path, pattern: str) -> None:
+    for index in range(5):
+        make_video(tmp_path / f"seg_{index:03d}.mp4", 2)
+    with pytest.raises(SourceError) as caught:
+        read(tmp_path / pattern)
+    assert caught.value.reason == "NOT_FOUND"
+    assert "5 videos (seg_000.mp4, seg_001.mp4, seg_002.mp4, …)" in str(caught.value)
+    assert "rt-seg" in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", ["", "*"])
+def test_videos_beside_pictures_are_said_to_be_left_out(
+    tmp_path: Path, pattern: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_images(tmp_path, 3)
+    make_video(tmp_path / "drive.mp4", 2)
+    assert numbers(read(tmp_path / pattern)) == [0, 1, 2]
+    assert "left out: 1 video (drive.mp4)" in caplog.text
+
+
+def test_pictures_alone_need_no_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_images(tmp_path, 3)
+    assert numbers(read(tmp_path)) == [0, 1, 2]
+    assert numbers(read(tmp_path / "frame_%06d.png")) == [0, 1, 2]
+    assert not caplog.records

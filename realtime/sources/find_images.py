@@ -1,0 +1,132 @@
+"""Which pictures a folder, a glob or a numbered pattern stands for."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from rtseg.realtime.errors import SourceError, UsageError
+from rtseg.realtime.sources.naming import shown
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+# fmt: off
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts",
+    ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".flv", ".3gp", ".ogv",
+    ".mjpeg", ".mjpg", ".h264", ".264", ".hevc", ".h265", ".265",
+)
+# fmt: on
+_FEW = 3
+_ADVICE = 'A video is a source of its own: for v in *.mp4; do rt-seg "$v" OUT_DIR; done'
+_NUMBERED = re.compile(r"%(0?)([0-9]*)d")
+
+
+def find_images(place: str) -> list[Path]:
+    """Return the pictures that a folder, glob, numbered pattern or path stands for, in order.
+
+    Raises:
+        SourceError: ``NOT_FOUND`` or ``PERMISSION_DENIED``.
+        UsageError: the pattern has more than one number.
+    """
+    path = Path(place)
+    allowed = ", ".join(SUFFIXES)
+    try:
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            missing = f"no pictures in this folder (allowed: {allowed})"
+        elif _NUMBERED.search(path.name):
+            missing = "no pictures"
+        else:
+            missing = f"no pictures match (allowed: {allowed})"
+        matching = _matching(place)
+        videos_there = list(filter(_is_video, matching))
+        if _NUMBERED.search(path.name) and not path.is_dir():
+            found = [file for file in matching if not _is_video(file)]  # of any suffix
+        else:
+            found = sorted(filter(_is_image, matching), key=lambda file: natural_key(str(file)))
+    except PermissionError:
+        raise SourceError(
+            f"{shown(place)}: no permission to read it", reason="PERMISSION_DENIED"
+        ) from None
+    except (OSError, ValueError, re.error) as error:
+        raise SourceError(f"{shown(place)}: {error}", reason="NOT_FOUND") from None
+    if not found:
+        videos = _named(videos_there)
+        if videos:
+            missing = f"{missing}, but {videos}. {_ADVICE}"
+        raise SourceError(f"{shown(place)}: {missing}", reason="NOT_FOUND")
+    return found
+
+
+def videos_left_out(place: str) -> str | None:
+    """Return what to say of videos among the pictures of a folder or glob, None without any."""
+    try:
+        videos = _named(list(filter(_is_video, _matching(place))))
+    except (OSError, ValueError, re.error, SourceError):
+        return None
+    return f"left out: {videos}. {_ADVICE}" if videos else None
+
+
+def _matching(place: str) -> list[Path]:
+    """Return every file that a folder, pattern or glob stands for; numbered ones in order."""
+    path = Path(place)
+    if path.is_file():
+        return []
+    if path.is_dir():
+        return list(path.iterdir())
+    if _NUMBERED.search(path.name):
+        return _numbered(path)
+    return [Path(file) for file in glob.glob(place, recursive=True)]
+
+
+def _named(videos: list[Path]) -> str:
+    """Return how many videos there are and what the first are called, nothing for none."""
+    if not videos:
+        return ""
+    names = sorted((shown(file.name) for file in videos), key=natural_key)
+    more = ", …" if len(names) > _FEW else ""
+    count = "1 video" if len(names) == 1 else f"{len(names)} videos"
+    return f"{count} ({', '.join(names[:_FEW])}{more})"
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts numbers inside names by value: ``f2`` before ``f10``."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(0, int(p), p) if i % 2 else (1, 0, p) for i, p in enumerate(parts)]
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
+
+
+def _is_video(file: Path) -> bool:
+    return (
+        file.suffix.lower() in VIDEO_SUFFIXES
+        and not file.name.startswith(".")
+        and not file.is_dir()
+    )
+
+
+def _numbered(pattern: Path) -> list[Path]:
+    pieces = _NUMBERED.split(pattern.name)
+    if len(pieces) != 4:
+        raise UsageError(
+            f"a pattern has one number, such as frame_%06d.png. Received: {shown(str(pattern))}"
+        )
+    before, zero, digits, after = pieces
+    least = int(digits or 1)
+    name = re.compile(re.escape(before) + r"( *[0-9]+)" + re.escape(after))
+    found = []
+    if pattern.parent.is_dir():
+        for file in pattern.parent.iterdir():
+            match = name.fullmatch(file.name)
+            if match is None:
+                continue
+            number = int(match[1])
+            if match[1] == (f"{number:0{least}d}" if zero else f"{number:{least}d}"):
+                found.append((number, file))
+    if not found:
+        raise SourceError(f"{shown(str(pattern))}: no file has such a name", reason="NOT_FOUND")
+    return [file for _, file in sorted(found)]
