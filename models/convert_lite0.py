@@ -21,6 +21,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from rtseg.engines.cache import default_cache_dir
 from rtseg.engines.wholefile import replacing
 from rtseg.models.errors import ModelError, missing_package
 from rtseg.models.torch_file import read_torch_file
@@ -35,9 +36,8 @@ FILE_NAME = "efficientnet-lite0-imagenet.npz"
 
 
 def cache_file() -> Path:
-    """Where the converted weights lie: ``$XDG_CACHE_HOME/rtseg`` or ``~/.cache/rtseg``."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "rtseg" / FILE_NAME
+    """Where the converted weights lie: in :func:`rtseg.engines.cache.default_cache_dir`."""
+    return default_cache_dir() / FILE_NAME
 
 
 def keras_name(torch_name: str) -> str | None:

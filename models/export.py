@@ -142,8 +142,14 @@ class _Exporter:
         return graph.add("Add", [scaled, graph.constant(f"{name}/offset", offset)], name)
 
     def _conv2d(self, step: Step, name: str, sources: list[str]) -> str:
+        if step.layer.groups != 1:
+            raise unsupported(step, "the exporter")
+        return self._convolution(step, name, sources, groups=1)
+
+    def _convolution(self, step: Step, name: str, sources: list[str], *, groups: int | None) -> str:
+        """Write a convolution; ``groups`` None: one for each channel."""
         layer = step.layer
-        if layer.activation.__name__ != "linear" or layer.groups != 1:
+        if layer.activation.__name__ != "linear":
             raise unsupported(step, "the exporter")
         kernel, bias = _kernel_of(step)
         norm = self.folded.get(step.output)
@@ -171,15 +177,14 @@ class _Exporter:
             strides=[stride, stride],
             dilations=[dilation, dilation],
             pads=pads,
-            group=kernel.shape[0] if step.kind == "DepthwiseConv2D" else 1,
+            group=groups or kernel.shape[0],
         )
 
     def _depthwiseconv2d(self, step: Step, name: str, sources: list[str]) -> str:
         # ONNX has no depth multiplier; none of our networks uses one.
-        if step.layer.depth_multiplier != 1 or step.layer.activation.__name__ != "linear":
+        if step.layer.depth_multiplier != 1:
             raise unsupported(step, "the exporter")
-        step.layer.groups = 1
-        return self._conv2d(step, name, sources)
+        return self._convolution(step, name, sources, groups=None)
 
     def _batchnormalization(self, step: Step, name: str, sources: list[str]) -> str:
         if step.inputs[0] in self.folded:

@@ -351,7 +351,8 @@ class TorchTrainer:
             ModelError: the file is damaged or of another network.
         """
         try:
-            state = torch.load(path, map_location="cpu", weights_only=False)
+            # Numbers and names alone: a checkpoint that somebody passes on must not run code.
+            state = torch.load(path, map_location="cpu", weights_only=True)
             self._root.modules_by_layer.load_state_dict(state["weights"])
             self._extra.load_state_dict(state["extra"])
             self._average.load_state_dict(state["average"])

@@ -123,6 +123,13 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
         read_torch_file(tmp_path / "none.pth")
 
 
+def test_the_converted_weights_lie_with_everything_else_that_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert convert_lite0.cache_file().parent == tmp_path / "rt-seg"
+
+
 @pytest.mark.parametrize("content", [b"not an archive", b"", b"PK\x03\x04 half", "half"])
 def test_a_damaged_cache_is_named(content: bytes | str, tmp_path: Path) -> None:
     path = tmp_path / "weights.npz"

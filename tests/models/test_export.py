@@ -38,6 +38,13 @@ def frames() -> NDArray[np.uint8]:
     return np.stack(images).astype(np.uint8)
 
 
+def test_an_export_leaves_the_model_as_it_was() -> None:
+    model = build("espnet-lite", 64, 64)
+    before = [set(vars(layer)) for layer in model.layers]
+    to_onnx(model)
+    assert [set(vars(layer)) for layer in model.layers] == before
+
+
 def stir(model: Any, images: NDArray[np.uint8], seed: int = 0) -> None:
     """Give BatchNorms statistics that an export cannot ignore, and every class a chance."""
     rng = np.random.default_rng(seed)

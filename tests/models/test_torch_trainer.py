@@ -289,6 +289,40 @@ def test_checkpoints_that_cannot_be_written_or_read(tmp_path: Path) -> None:
     assert caught.value.reason == "BAD_WEIGHTS"
 
 
+class _Runs:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    run, path = trainer(), tmp_path / "checkpoint.pt"
+    run.save(path)
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "step": _Runs(tmp_path / "made")}, path)
+    with pytest.raises(ModelError, match="cannot resume from") as caught:
+        run.load(path)
+    assert caught.value.reason == "BAD_WEIGHTS"
+    assert not (tmp_path / "made").exists()
+
+
+def test_older_checkpoints_resume(tmp_path: Path) -> None:
+    """They lack what came later: how far the run is, and what it computes in."""
+    run, path = trainer(), tmp_path / "checkpoint.pt"
+    run.train_step(batch(), 1.0)
+    run.save(path)
+    state = torch.load(path, weights_only=True)
+    del state["progress"], state["bfloat16"]
+    torch.save(state, path)
+    again = trainer()
+    assert again.load(path) is None
+    assert again.step_count == 1
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     run = trainer()
