@@ -30,14 +30,16 @@ def number(
         above: whether ``least`` itself is excluded.
     """
 
+    whole = bool(kind is int)
+
     def convert(text: str) -> float:
-        word = "a whole number" if kind is int else "a number"
+        word = "a whole number" if whole else "a number"
         limits = f"above {least:g}" if above else f"from {least:g}"
         limits += f" to {most:g}" if most < math.inf else " on"
         limits = limits.removesuffix(" on") if above else limits
         try:
             value = kind(text)
-            if kind is int and value > LARGEST:
+            if whole and value > LARGEST:
                 limits = f"from {least:g} to {min(most, LARGEST)}"
                 value = math.nan
         except ValueError:
