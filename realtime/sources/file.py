@@ -16,6 +16,7 @@ from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.pipe import ADVICE, Pipe, is_pipe, live_limits, open_pipe, read_once
 from rtseg.realtime.sources.probe import say_unused
+from rtseg.realtime.sources.unfinished import lacks_index
 
 if TYPE_CHECKING:
     import av
@@ -53,6 +54,9 @@ class FileSource(ContainerSource):
             # FFmpeg renders text files as the screen of a terminal.
             container.close()
             raise SourceError(f"{self._name}: a text file, not a video", reason="NOT_A_VIDEO")
+        if not container.streams.video and lacks_index(self._path):
+            container.close()
+            raise self._unfinished()
         say_unused(container, self._options, self._name)
         return container
 
@@ -91,7 +95,16 @@ class FileSource(ContainerSource):
             return SourceError(f"{self._name}: the file is empty", reason="NO_FRAMES")
         if error.errno == errno.EIO:
             return SourceError(f"{self._name}: it cannot be read to its end", reason="READ_FAILED")
+        if type(error).__name__ == "InvalidDataError" and lacks_index(self._path):
+            return self._unfinished()
         explained = super()._explained(error)
         if explained.reason == "FAILED":  # whatever FFmpeg stumbled over was in the file
             return SourceError(f"{explained}; the file is damaged", reason="NOT_A_VIDEO")
         return explained
+
+    def _unfinished(self) -> SourceError:
+        return SourceError(
+            f"{self._name}: its index is missing, since the recording was not finished (power "
+            "loss, a full disk). untrunc can rebuild it with a whole file of the same camera",
+            reason="NOT_A_VIDEO",
+        )

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rtseg.realtime.errors import RealtimeError, SourceError
 from rtseg.realtime.sources.file import FileSource
 from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.unfinished import lacks_index
 from tests.media import (
     make_images,
     make_sound,
@@ -67,6 +68,33 @@ def test_what_is_no_video_gets_one_line_and_a_reason(
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     assert "Errno" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+@pytest.mark.parametrize("cut", ["in the data", "before the index", "in the index"])
+def test_a_recording_that_was_not_finished(tmp_path: Path, suffix: str, cut: str) -> None:
+    whole = make_video(tmp_path / f"whole.{suffix}", 30, audio=True).read_bytes()
+    index, data = whole.index(b"moov") - 4, whole.index(b"mdat") - 4
+    assert index > data
+    kept = {"in the data": (data + index) // 2, "before the index": index}.get(cut, index + 99)
+    path = tmp_path / f"drive.{suffix}"
+    path.write_bytes(whole[:kept])
+    with pytest.raises(SourceError) as caught:
+        read(path)
+    assert caught.value.reason == "NOT_A_VIDEO"
+    assert "not finished" in str(caught.value)
+    assert "untrunc" in str(caught.value)
+
+
+def test_a_file_with_its_index_was_finished(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "whole.mp4", 10)
+    assert not lacks_index(path)
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data.replace(b"mdat", b"free"))
+    assert not lacks_index(path)
+    assert not lacks_index(tmp_path / "absent.mp4")
+    for case in ("empty.mp4", "text.mp4", "noise.mkv"):
+        assert not lacks_index(broken(tmp_path, case))
 
 
 @pytest.mark.parametrize("hidden", ["file", "folder"])
