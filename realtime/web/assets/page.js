@@ -31,7 +31,9 @@ function send(wish) {
 // -- what the server says ------------------------------------------------------------
 
 function connect() {
-  const socket = wire.socket = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/ws`);
+  const address = new URL('ws', location.href);  // beside the page: a proxy may have it in a folder
+  address.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
+  const socket = wire.socket = new WebSocket(address);
   socket.onopen = () => { wire.wait = 500; };
   socket.onmessage = (event) => hear(JSON.parse(event.data));
   socket.onclose = () => {

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.realtime.web.parts import TOKEN, Fed, page
+from tests.realtime.web.proxy import in_a_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -143,6 +144,16 @@ def test_video_moves_and_switches_change_it(
         assert box["x"] + box["width"] <= size[0] + 0.5
     tab.keep(name)
     tab.close()
+
+
+def test_behind_a_proxy_the_page_may_lie_in_a_folder(browser: Browser, fed: Fed) -> None:
+    with in_a_folder(fed.sink.address.port) as url:
+        tab = Tab(browser, url, DESK).live()
+        first = tab.picture()
+        tab.until(lambda: bool((tab.picture() != first).mean() > 0.3), "the picture moves")
+        tab.page.get_by_role("radio", name="Mask").click()
+        tab.until(lambda: fed.controls.options.view == "mask", "a wish is heard")
+        tab.close()
 
 
 def test_plots_are_drawn_and_numbers_said(browser: Browser, fed: Fed) -> None:
