@@ -13,6 +13,7 @@ from rtseg.engines.deinterlace import Deinterlacer
 from rtseg.engines.upright import Turner
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, now_ns
+from rtseg.realtime.sources.hwaccel import say_if_software
 from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.passthrough import Passthrough, Window
 from rtseg.realtime.sources.probe import frame_rate, names_no_times
@@ -88,6 +89,7 @@ class FrameReader:
         self._tick = known or DEFAULT_TIME_BASE
         jumps = not self._clocked and (live or bool(container.format.flags & MAY_JUMP))
         self._timeline = Timeline(self._tick, self.rate, jumps=jumps)
+        self._device = options.hwaccel
         self._index = 0
         self._lap_end = 0
         self._searchable = not self.counted
@@ -256,6 +258,9 @@ class FrameReader:
             if not pictures:
                 self._refuse_wait(done_ns - newest_ns)
             for picture in pictures:
+                if self._device != "none":
+                    say_if_software(video.codec_context, picture, self._device, self._name)
+                    self._device = "none"  # the first one tells
                 self._hurt |= picture.is_corrupt
                 picture.time_base = self._tick
                 if self.counted:

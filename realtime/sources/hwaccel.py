@@ -10,6 +10,8 @@ from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.pyav import open_input
 
 if TYPE_CHECKING:
+    import av
+    from av.codec.context import CodecContext
     from av.container import InputContainer
 
 log = logging.getLogger(__name__)
@@ -57,5 +59,26 @@ def open_container(target: Any, wanted: SourceOptions, name: str, **more: Any) -
             continue
         return open_input(target, hwaccel=HWAccel(device, allow_software_fallback=True), **more)
     container = open_input(target, **more)
-    log.warning("%s: no decoding on %s here; decoding in software", name, " or ".join(refused))
+    _say_software(name, " or ".join(refused))
     return container
+
+
+def say_if_software(context: CodecContext, picture: av.VideoFrame, device: str, name: str) -> None:
+    """Warn where a device was opened, and software decoded the first picture nevertheless.
+
+    FFmpeg makes a device of CUDA without the driver's decoder (libnvcuvid), and of any maker
+    for what it cannot decode; then it falls back without a word.
+
+    Args:
+        context: what decoded the picture.
+        picture: as the decoder gave it: those of devices are no planar 4:2:0.
+        device: the device asked for.
+        name: the source as it may be shown.
+    """
+    planar = picture.format.name.startswith(("yuv420p", "yuvj420p"))
+    if planar and getattr(context, "is_hwaccel", False):
+        _say_software(name, "a device" if device == "auto" else device)
+
+
+def _say_software(name: str, device: str) -> None:
+    log.warning("%s: no decoding on %s here; decoding in software", name, device)

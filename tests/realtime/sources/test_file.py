@@ -7,6 +7,7 @@ import itertools
 import logging
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.frame import now_ns
+from rtseg.realtime.sources.hwaccel import say_if_software
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
 from tests.data import shared_data
@@ -299,6 +301,42 @@ def test_a_decoder_device_that_is_absent_is_replaced_by_software(
     with caplog.at_level(logging.WARNING):
         assert numbers(read(path, hwaccel="cuda")) == [0, 1, 2, 3, 4]
     assert "decoding in software" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "opened", "said"),
+    [
+        ("yuv420p", True, 1),  # as FFmpeg decodes itself
+        ("yuvj420p", True, 1),
+        ("yuv420p10le", True, 1),
+        ("nv12", True, 0),  # as devices give pictures
+        ("p010le", True, 0),
+        ("yuv420p", False, 0),
+    ],
+)
+def test_a_device_that_does_not_decode_is_said(
+    pixel_format: str, opened: bool, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    context: Any = SimpleNamespace(is_hwaccel=opened)
+    frame = av.VideoFrame(64, 64, pixel_format)
+    say_if_software(context, frame, "cuda", "drive.mp4")
+    text = "drive.mp4: no decoding on cuda here; decoding in software"
+    assert [record.message for record in caplog.records] == [text] * said
+
+
+def test_a_reader_asks_its_first_picture_who_decoded_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "rtseg.realtime.sources.decode.say_if_software",
+        lambda context, picture, device, name: asked.append(device),
+    )
+    path = make_video(tmp_path / "drive.mp4", 5)
+    assert numbers(read(path, hwaccel="auto")) == [0, 1, 2, 3, 4]
+    assert asked == ["auto"]
+    read(path)
+    assert asked == ["auto"]
 
 
 def test_a_closed_file_leaves_no_decoder_behind(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.sources.stdin import StdinSource
-from tests.media import make_video
+from tests.media import frame_number, make_video
 
 COUNT = (
     "from rtseg.realtime.sources.resolve import open_source\n"
@@ -157,6 +157,31 @@ def test_close_ends_the_wait_for_a_named_pipes_writer(fifo: Path, connected: boo
     assert len(errors) == 1
     if writer is not None:
         os.close(writer)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_a_pipe_is_read_in_software_where_the_device_is_missing(
+    tmp_path: Path, suffix: str, device: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from av.codec.hwaccel import hwdevices_available
+
+    if "cuda" not in hwdevices_available() or Path("/dev/nvidia0").exists():
+        pytest.skip("needs an FFmpeg with CUDA on a machine without")
+    data = make_video(tmp_path / f"a.{suffix}", 25, gop=5).read_bytes()
+    reader, writer = os.pipe()
+    feeder = threading.Thread(target=_write_all, args=(writer, data))
+    feeder.start()
+    with StdinSource(SourceOptions(hwaccel=device), fd=reader) as source:
+        assert [frame_number(frame.video) for frame in source.frames()] == list(range(25))
+    feeder.join()
+    os.close(reader)
+    assert caplog.text.count("decoding in software") == 1
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
 
 
 def test_what_is_no_video_in_a_named_pipe(fifo: Path) -> None:
