@@ -21,7 +21,30 @@ def test_python_examples(number: int) -> None:
     exec(compile(code, f"docs/python.md example {number + 1}", "exec"), {"__name__": "example"})
 
 
-def test_links_between_documents_lead_somewhere() -> None:
-    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+def documents() -> list[Path]:
+    named = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    return [*named, ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors(document: Path) -> set[str]:
+    """The names that its headings have on GitHub."""
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        found = document.parent / name if name else document
+        assert found.exists(), f"{document.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(found), f"{document.name} links to {target}"
+
+
+def test_links_are_found() -> None:
+    links = re.findall(r"\]\([^)\s]+#", "".join(d.read_text("utf-8") for d in documents()))
+    assert len(links) > 10

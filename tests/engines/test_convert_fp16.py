@@ -178,9 +178,9 @@ def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_shipped_networks_agree_on_real_streets() -> None:
     roots = [shared_data("cityscapes-512x256")]
-    for shipped in shipped_models():
-        if shipped.precision != "fp32":
-            continue
+    networks = [shipped for shipped in shipped_models() if shipped.precision == "fp32"]
+    assert networks
+    for shipped in networks:
         model = onnx.load(shipped.path)
         half = to_fp16(model)
         frames = list(select_images(roots, 3).frames(shipped.height, shipped.width))

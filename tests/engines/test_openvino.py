@@ -81,7 +81,9 @@ def test_an_int8_file_is_int8_and_nothing_else(tmp_path: Path) -> None:
 
 def test_little_of_a_shipped_int8_network_is_float() -> None:
     core = openvino.Core()
-    for shipped in shipped_models():
+    models = shipped_models()
+    assert {shipped.precision for shipped in models} == {"int8", "fp32"}
+    for shipped in models:
         read = read_network(core, shipped.path)
         assert read.mostly_int8 is (shipped.precision == "int8"), shipped.path.name
 

@@ -72,7 +72,9 @@ def test_an_unknown_model_lists_those_there_are(tmp_path: Path) -> None:
 
 
 def test_every_shipped_file_opens() -> None:
-    for model in shipped_models():
+    models = shipped_models()
+    assert {model.precision for model in models} == {"int8", "fp32"}
+    for model in models:
         with open_engine(model.path, backend="openvino") as engine:
             assert (engine.spec.width, engine.spec.height) == (model.width, model.height)
             assert engine.spec.network == model.name
