@@ -28,6 +28,7 @@ from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.deinterlace import Deinterlacer
 from rtseg.engines.errors import EngineError
 from rtseg.engines.fit import FILL, Fit
+from rtseg.engines.onnxfile import file_sha256
 from rtseg.engines.preprocess import to_engine_input
 from rtseg.engines.upright import Turner, upright_still
 
@@ -331,13 +332,9 @@ def _engine_input(frame: av.VideoFrame, height: int, width: int, fit: Fit, path:
 
 
 def _sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return file_sha256(path)
     except OSError as error:
         raise CalibrationError(
             f"cannot read {path}: {error.strerror or error}", reason="NOT_FOUND"
         ) from error
-    return digest.hexdigest()

@@ -163,14 +163,6 @@ def logits_tensor(network: FloatNetwork) -> str:
     return str(network.model.graph.output[0].name)
 
 
-def set_spec(model: Any, spec: EngineSpec) -> None:
-    """Write the description into the metadata of ``model``, replacing what was there."""
-    kept = [(entry.key, entry.value) for entry in model.metadata_props]
-    del model.metadata_props[:]
-    for key, value in [*((k, v) for k, v in kept if k != METADATA_KEY), (METADATA_KEY, "")]:
-        model.metadata_props.add(key=key, value=spec.to_json() if key == METADATA_KEY else value)
-
-
 def _spec_of(model: Any) -> EngineSpec | None:
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from rtseg.calibration.cache import CalibrationCache, write_atomically
 from rtseg.calibration.calibration_set import CalibrationSet
 from rtseg.calibration.errors import CalibrationError
-from rtseg.calibration.network import FloatNetwork, load_network, set_spec
+from rtseg.calibration.network import FloatNetwork, load_network
 from rtseg.calibration.observe import Progress, channel_means, observe
 from rtseg.calibration.qdq import LeftOut, always_float, insert_qdq, tensors_to_quantise
 from rtseg.calibration.sensitivity import Reference, Sensitivity, scan
 from rtseg.calibration.thresholds import METHODS, PERCENTILE, check_method, threshold
+from rtseg.engines.deployable import set_description
 from rtseg.engines.spec import EngineSpec
 
 CHECK_IMAGES = 16
@@ -152,7 +153,7 @@ def quantise_onnx(
 
     left_out = (*fixed, *asked, *kept)
     described = _describe(network, images, method, percentile, left_out)
-    set_spec(model, described)
+    set_description(model, described)
     write_atomically(output, model.SerializeToString(deterministic=True))
     used = tensors_to_quantise(network, quantised)
     return QuantisationReport(

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("poly", "cosine")
+#: How the names of an encoder's layers begin.
+ENCODER = ("stem", "block")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 

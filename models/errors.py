@@ -18,6 +18,15 @@ class ModelError(Exception):
         self.reason = reason
 
 
+def loss_diverged(loss: float, step: int) -> ModelError:
+    """Return the error for a loss that is no number any more."""
+    return ModelError(
+        f"the loss became {loss} at step {step}; begin anew with lower learning rates, from the "
+        "run's own weights: --start RUN/average.weights.h5",
+        reason="NAN_LOSS",
+    )
+
+
 def missing_package(package: str, purpose: str) -> ModelError:
     """Return the error for an optional package that is not installed."""
     return ModelError(

@@ -19,20 +19,18 @@ from numpy.typing import NDArray
 
 from rtseg.engines.labels import VOID_ID
 from rtseg.models.augment import SOFT_STRIDE, boundary_pixels
-from rtseg.models.config import TrainConfig, check_frozen, is_frozen, sides
-from rtseg.models.errors import ModelError
+from rtseg.models.config import ENCODER, TrainConfig, check_frozen, is_frozen, sides
+from rtseg.models.errors import ModelError, loss_diverged
 from rtseg.models.files import write_whole
 from rtseg.models.keras_losses import choose_members, labelled_loss, soft_loss
 from rtseg.models.layers import Resize
 from rtseg.models.stock import Batch
 
-_ENCODER = ("stem", "block")
-
 
 def _own_rate(optimiser: Any, variable: Any, learning_rate: Any) -> Any:
     """Return the rate of one variable: the encoder's is ``encoder_factor`` times the head's."""
     # TensorFlow hands its own variable in, which has a name but no path.
-    if getattr(variable, "path", variable.name).startswith(_ENCODER):
+    if getattr(variable, "path", variable.name).startswith(ENCODER):
         return learning_rate * optimiser.encoder_factor
     return learning_rate
 
@@ -263,12 +261,7 @@ class KerasTrainer:
         trainee.optimizer.learning_rate = self._config.head_rate * rate
         value = float(trainee.train_on_batch(images.astype(np.float32), self._targets(batch)))
         if not math.isfinite(value):
-            raise ModelError(
-                f"the loss became {value} at step {self.step_count}; "
-                "begin anew with lower learning rates, from the run's own weights: "
-                "--start RUN/average.weights.h5",
-                reason="NAN_LOSS",
-            )
+            raise loss_diverged(value, self.step_count)
         self.step_count += 1
         decay = min(self._config.ema, self.step_count / (self.step_count + 10))
         assert self._live is not None

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from rtseg.models.augment import boundary_pixels
-from rtseg.models.config import TrainConfig, check_frozen, is_frozen, sides
-from rtseg.models.errors import ModelError
+from rtseg.models.config import ENCODER, TrainConfig, check_frozen, is_frozen, sides
+from rtseg.models.errors import ModelError, loss_diverged
 from rtseg.models.files import write_whole
 from rtseg.models.stock import Batch
 from rtseg.models.torch_losses import phase_loss, soft_loss
@@ -32,8 +32,6 @@ from rtseg.models.torch_twin import TorchTwin
 
 if TYPE_CHECKING:
     import keras
-
-_ENCODER = ("stem", "block")
 
 
 def keep_freed_memory() -> None:
@@ -183,7 +181,7 @@ class TorchTrainer:
             for parameter in module.parameters(recurse=False):
                 if not parameter.requires_grad:
                     continue
-                key = (name.startswith(_ENCODER), parameter.ndim > 1)
+                key = (name.startswith(ENCODER), parameter.ndim > 1)
                 groups.setdefault(key, []).append(parameter)
         config = self._config
         return [
@@ -222,12 +220,7 @@ class TorchTrainer:
         loss = self._loss(twin, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise ModelError(
-                f"the loss became {value} at step {self.step_count}; "
-                "begin anew with lower learning rates, from the run's own weights: "
-                "--start RUN/average.weights.h5",
-                reason="NAN_LOSS",
-            )
+            raise loss_diverged(value, self.step_count)
         for group in self._optimiser.param_groups:
             group["lr"] = group["peak"] * rate
         self._optimiser.zero_grad(set_to_none=True)

@@ -16,12 +16,13 @@ from onnx import TensorProto, helper
 from rtseg.calibration.cache import CalibrationCache
 from rtseg.calibration.calibration_set import CalibrationSet, select_images
 from rtseg.calibration.errors import CalibrationError
-from rtseg.calibration.network import load_network, set_spec
+from rtseg.calibration.network import load_network
 from rtseg.calibration.observe import GraphRunner, observe
 from rtseg.calibration.qdq import tensors_to_quantise
 from rtseg.calibration.quantise import QuantisationReport, quantise_onnx
 from rtseg.calibration.thresholds import METHODS
 from rtseg.engines.convert_fp16 import convert_fp16
+from rtseg.engines.deployable import set_description
 from rtseg.engines.spec import METADATA_KEY, EngineSpec
 from tests.calibration.nets import SIZE, SPEC, save_images, save_network, tiny_network
 from tests.data import needs_shared_data, shared_data
@@ -322,7 +323,7 @@ def test_a_network_without_convolutions(images: CalibrationSet, tmp_path: Path) 
         [helper.make_tensor_value_info("labels", TensorProto.UINT8, [1, SIZE, SIZE])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    set_spec(model, SPEC)
+    set_description(model, SPEC)
     onnx.save(model, tmp_path / "none.onnx")
     with pytest.raises(CalibrationError, match="no convolution") as caught:
         quantise_onnx(tmp_path / "none.onnx", images, tmp_path / "int8.onnx")
