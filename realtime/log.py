@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Literal
@@ -18,13 +19,15 @@ logging.addLevelName(NOTICE, "NOTICE")
 
 
 class _TextFormatter(logging.Formatter):
-    def __init__(self, program: str) -> None:
+    def __init__(self, *, timed: bool) -> None:
         super().__init__()
-        self._program = program
+        self._timed = timed
 
     def format(self, record: logging.LogRecord) -> str:
+        moment = time.localtime(record.created)
+        when = time.strftime("%Y-%m-%d %H:%M:%S ", moment) if self._timed else ""
         level = "" if record.levelno in (logging.INFO, NOTICE) else f"{record.levelname.lower()}: "
-        return f"{self._program}: {level}{record.getMessage()}"
+        return f"{when}rt-seg: {level}{record.getMessage()}"
 
 
 class _JsonFormatter(logging.Formatter):
@@ -47,6 +50,9 @@ def set_up_logging(
 ) -> None:
     """Send the package's log lines to stderr.
 
+    Lines of text have the time (local) with ``-v`` and where stderr is no terminal, unless
+    systemd's journal, which has times of its own, takes them.
+
     Args:
         form: ``text`` or ``json`` (one object a line: time, level, logger, message, reason).
         quiet: errors only.
@@ -54,7 +60,9 @@ def set_up_logging(
         program: the command's name, with which lines of text begin.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter(program))
+    kept = not sys.stderr.isatty() and "JOURNAL_STREAM" not in os.environ
+    timed = verbose > 0 or kept
+    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter(timed=timed))
     logger = logging.getLogger(LOGGER)
     logger.handlers[:] = [handler]
     logger.propagate = False
