@@ -194,7 +194,9 @@ def _add_view(parser: Parser) -> None:
         metavar="NAME|FILE",
         help="cityscapes, or a file: lines of red green blue name, or JSON {name: [r, g, b]}",
     )
-    group.add_argument("--classes", action=Once, metavar="A,B", help="colour only these")
+    group.add_argument(
+        "--classes", action=Once, metavar="A,B", help="colour only these; names or ids"
+    )
     group.add_argument("--ignore-class", action=Once, metavar="A,B", help="do not colour these")
     group.add_argument("--legend", action="store_true", help="names and colours in the picture")
     group.add_argument(

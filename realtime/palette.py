@@ -64,25 +64,62 @@ def load_palette(text: str, classes: ClassTable) -> ClassTable:
 
 
 def select_classes(text: str, classes: ClassTable) -> tuple[int, ...]:
-    """Return the class ids that a comma-separated list of names means, in ascending order.
+    """Return the class ids that a comma-separated list of names or ids means, ascending.
 
-    Case, spaces, ``_`` and ``-`` in names do not matter.
+    Case, spaces, ``_`` and ``-`` in names do not matter. A name may have commas itself, as
+    ADE20K's ``door, double door``: of what could be meant the longest name counts.
 
     Raises:
         UsageError: the list is empty, or a name is no class (the message suggests one).
 
     Example:
         >>> from rtseg.engines.labels import CITYSCAPES
-        >>> select_classes("person, Traffic-Light", CITYSCAPES)
-        (6, 11)
+        >>> select_classes("person, Traffic-Light, 0", CITYSCAPES)
+        (0, 6, 11)
     """
-    names = [name for name in (part.strip() for part in text.split(",")) if name]
-    if not names:
+    parts = [part for part in (part.strip() for part in text.split(",")) if part]
+    if not parts:
         raise UsageError(
             f"expected class names with commas between them. Received: {text!r}. "
             f"Allowed: {', '.join(classes.names)}"
         )
-    return tuple(sorted({_class_index(name, classes) for name in names}))
+    longest = 1 + max(name.count(",") for name in classes.names)
+    chosen: set[int] = set()
+    while parts:
+        for count in range(min(longest, len(parts)), 0, -1):
+            index = _by_name(parts[:count], classes)
+            if index is not None:
+                break
+        else:
+            count, index = 1, _by_id(parts[0], classes)
+        chosen.add(index)
+        del parts[:count]
+    return tuple(sorted(chosen))
+
+
+def _by_name(parts: list[str], classes: ClassTable) -> int | None:
+    """Return the class whose name is made of these parts with commas between them."""
+    wanted = [_plain(part) for part in parts]
+    for index, name in enumerate(classes.names):
+        if [_plain(part) for part in name.split(",")] == wanted:
+            return index
+    return None
+
+
+def _by_id(part: str, classes: ClassTable) -> int:
+    """Return a class id that was typed as a number."""
+    if part.isascii() and part.isdecimal():
+        if len(part) < 5 and int(part) < len(classes):
+            return int(part)
+        raise UsageError(
+            f"no class has the id {part[:20]}. Allowed: 0 to {len(classes) - 1}, or names: "
+            f"{', '.join(classes.names)}"
+        )
+    return _class_index(part, classes)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
 
 
 def _class_index(name: str, classes: ClassTable, place: str = "") -> int:
