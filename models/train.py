@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from rtseg.calibration.cityscapes import find_samples, read_image, read_label
 from rtseg.calibration.metrics import Scores, confusion_matrix, scores
 from rtseg.engines.labels import CITYSCAPES
+from rtseg.engines.nearest import scale_nearest
+from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.models.config import SourceConfig, TrainConfig, config_from_json, sides
 from rtseg.models.errors import ModelError
 from rtseg.models.files import save_weights, write_whole, writing_error
@@ -97,17 +99,20 @@ class ValidationSet:
     def load(
         cls, source: SourceConfig, data_root: Path, count: int, size: tuple[int, int]
     ) -> ValidationSet:
-        """Read ``count`` evenly spread images of a Cityscapes split at ``size`` (h, w)."""
+        """Read ``count`` evenly spread images of a Cityscapes split at ``size`` (h, w).
+
+        Images are resized as the loop and `rtseg.models.evaluate` resize them, labels by the
+        rule of the class ids.
+
+        Raises:
+            CalibrationError: there are none, or one cannot be read.
+        """
         samples = find_samples(data_root / source.root, source.split)
         chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
         images, labels = [], []
         for index in chosen:
-            image = cv2.resize(read_image(samples[index].image), size[::-1])
-            label = cv2.resize(
-                read_label(samples[index]), VALIDATION_SIZE, interpolation=cv2.INTER_NEAREST
-            )
-            images.append(np.asarray(image, np.uint8))
-            labels.append(np.asarray(label, np.uint8))
+            images.append(array_to_engine_input(read_image(samples[index].image), *size))
+            labels.append(scale_nearest(read_label(samples[index]), *VALIDATION_SIZE[::-1]))
         return cls(images, labels)
 
     def judge(self, trainer: Trainer, batch: int = 4) -> Scores:

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rtseg.calibration.cityscapes import find_samples, read_image, read_label
 from rtseg.calibration.errors import CalibrationError
+from rtseg.engines.nearest import scale_nearest
+from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.models.config import Phase, SourceConfig, TrainConfig
 from rtseg.models.errors import ModelError
 from rtseg.models.stock import Batch
-from rtseg.models.train import Run, check_folder
+from rtseg.models.train import Run, ValidationSet, check_folder
 from tests.models.scenes import write_cityscapes
 
 CONFIG = TrainConfig(
@@ -29,6 +32,15 @@ CONFIG = TrainConfig(
     validation_images=2,
     checkpoint_minutes=60,
 )
+
+
+def test_the_quick_look_sees_what_the_loop_would_see(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path, "val", image_size=(1000, 500), label_size=(2000, 1000))
+    looked = ValidationSet.load(SourceConfig(str(tmp_path), 1, split="val"), tmp_path, 2, (64, 96))
+    samples = find_samples(tmp_path, "val")
+    for sample, image, label in zip(samples[::2], looked.images, looked.labels, strict=True):
+        assert np.array_equal(image, array_to_engine_input(read_image(sample.image), 64, 96))
+        assert np.array_equal(label, scale_nearest(read_label(sample), 512, 1024))
 
 
 class CountingTrainer:
