@@ -54,7 +54,7 @@ class FileSource(ContainerSource):
             # FFmpeg renders text files as the screen of a terminal.
             container.close()
             raise SourceError(f"{self._name}: a text file, not a video", reason="NOT_A_VIDEO")
-        if not container.streams.video and lacks_index(self._path):
+        if not container.streams.video and lacks_index(self._place):
             container.close()
             raise self._unfinished()
         say_unused(container, self._options, self._name)
@@ -95,7 +95,7 @@ class FileSource(ContainerSource):
             return SourceError(f"{self._name}: the file is empty", reason="NO_FRAMES")
         if error.errno == errno.EIO:
             return SourceError(f"{self._name}: it cannot be read to its end", reason="READ_FAILED")
-        if type(error).__name__ == "InvalidDataError" and lacks_index(self._path):
+        if type(error).__name__ == "InvalidDataError" and lacks_index(self._place):
             return self._unfinished()
         explained = super()._explained(error)
         if explained.reason == "FAILED":  # whatever FFmpeg stumbled over was in the file
