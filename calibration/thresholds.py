@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.histogram import BINS, MagnitudeHistogram
+from rtseg.calibration.methods import METHODS, PERCENTILE
 
-Method = Literal["mse", "percentile", "entropy", "minmax"]
-
-METHODS: tuple[str, ...] = get_args(Method)
-PERCENTILE = 99.99
 LEVELS = 127
 """Largest int8 code; the codes are symmetric, -127 to 127, zero point 0."""
 
@@ -25,7 +20,7 @@ def check_method(method: str, percentile: float = PERCENTILE) -> None:
     """Raise :class:`CalibrationError` unless a method and percentile can be used.
 
     Args:
-        method: one of :data:`METHODS`.
+        method: one of :data:`~rtseg.calibration.methods.METHODS`.
         percentile: over 0, at most 100.
     """
     if method not in METHODS:

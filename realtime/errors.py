@@ -14,8 +14,9 @@ class RealtimeError(Exception):
             ``BUSY``, ``NO_FRAMES``, ``READ_FAILED``, ``ENDED``, ``NO_SPACE``, ``NO_MEMORY``,
             ``EXISTS``, ``SAME_FILE``, ``NOT_WRITABLE``, ``WRITE_FAILED``, ``ENCODE_FAILED``,
             ``BAD_NAME``, ``IS_A_DIRECTORY``, ``BROKEN_PIPE``, ``OUTPUT_CLOSED``,
-            ``NO_DISPLAY``, ``NOT_INSTALLED``, ``LIBRARY_CLASH``, ``NOT_OPEN``, ``CLOSED``, ``BAD_INPUT``, ``BAD_OPTION``,
-            ``USAGE``, ``INTERNAL`` (a fault of the program) or ``FAILED``.
+            ``NO_DISPLAY``, ``NOT_INSTALLED``, ``LIBRARY_CLASH``, ``NOT_OPEN``, ``CLOSED``,
+            ``BAD_INPUT``, ``BAD_OPTION``, ``USAGE``, ``INTERNAL`` (a fault of the program) or
+            ``FAILED``.
     """
 
     exit_code = 1

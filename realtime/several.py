@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import logging
-import re
 import time
 from collections.abc import Sequence
 from fractions import Fraction
@@ -36,7 +35,7 @@ from rtseg.realtime.sinks.resolve import (
     takes_sound,
 )
 from rtseg.realtime.sinks.sink import Sink
-from rtseg.realtime.sources.pipe import is_pipe
+from rtseg.realtime.sources.lavfi import is_live
 from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.sources.several import NamedSource
 from rtseg.realtime.stream import Stream
@@ -180,9 +179,7 @@ def _title(sources: Sequence[NamedSource]) -> str:
 def _is_live(source: NamedSource, pipes_live: bool) -> bool:
     spec = source.spec
     if spec.kind == "lavfi":
-        return re.search(r"(?<![\w-])a?realtime(?![\w-])", spec.target) is not None
-    if pipes_live and spec.kind in ("stdin", "file"):
-        return spec.kind == "stdin" or is_pipe(Path(spec.target))
+        return is_live(spec.target)
     return spec.kind in ("camera", "stream", "screen")
 
 

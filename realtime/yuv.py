@@ -203,3 +203,14 @@ def converted(frame: av.VideoFrame, tags: ColourTags, size: tuple[int, int]) -> 
         )
     tags.write_to(new)
     return new
+
+
+def copy_of(picture: av.VideoFrame) -> av.VideoFrame:
+    """Return a picture (8-bit yuv420p) with the same pixels and colours, without its time."""
+    import av
+
+    copy = av.VideoFrame(picture.width, picture.height, "yuv420p")
+    for target, source in zip(planes_420(copy), planes_420(picture), strict=True):
+        target[:] = source
+    colour_tags(picture).write_to(copy)
+    return copy

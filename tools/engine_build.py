@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.calibration.methods import METHODS, PERCENTILE
 from rtseg.realtime.argument_values import number
-from rtseg.tools.argument_types import count_from_zero, wide_first
+from rtseg.tools.argument_types import count, count_from_zero, wide_first
 from rtseg.tools.engine_half import half_line, try_half
 from rtseg.tools.engine_options import check_options
 from rtseg.tools.engine_plan import add_plan_options, build_for_gpu
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from rtseg.calibration.cityscapes import Sample
     from rtseg.calibration.quantise import QuantisationReport
     from rtseg.calibration.verify import Verdict
-
-METHODS = ("mse", "percentile", "entropy", "minmax")
 
 
 def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -61,12 +60,12 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         "INT8 needs one, FP16 is tried on it",
     )
     add = parser.add_argument
-    add("--calib-images", type=_positive, default=512, metavar="N", help="(%(default)s)")
+    add("--calib-images", type=count, default=512, metavar="N", help="(%(default)s)")
     add("--calib-method", choices=METHODS, default="mse", help="(%(default)s)")
     add(
         "--calib-percentile",
         type=float,
-        default=99.99,
+        default=PERCENTILE,
         metavar="PERCENT",
         help="share of the values that do not saturate, for percentile (%(default)s)",
     )
@@ -98,8 +97,8 @@ def add_build_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="with --verify: mIoU that may be lost against FP32; otherwise the build fails and "
         "writes nothing",
     )
-    parser.add_argument("--verify-images", type=_positive, metavar="N", help="default: all")
-    parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="(%(default)s)")
+    parser.add_argument("--verify-images", type=count, metavar="N", help="default: all")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="(%(default)s)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.set_defaults(default_of=parser.get_default)
@@ -287,12 +286,6 @@ def _compare(
             for name, verdict in verdicts.items()
         },
     }
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {text}")
-    return int(text)
 
 
 def shipped_fp32(name: str) -> Path:

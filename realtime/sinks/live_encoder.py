@@ -84,7 +84,7 @@ class LiveEncoder:
         """
         from av.video.frame import PictureType
 
-        from rtseg.realtime.sinks.video import copy_of
+        from rtseg.realtime.yuv import copy_of
 
         if self._last is None:
             self._coder.colorspace = picture.colorspace

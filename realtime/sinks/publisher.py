@@ -23,7 +23,7 @@ from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkCounts, SinkSummary
 from rtseg.realtime.sinks.sound import BEHIND_S, SoundFeed, Taken, open_feed
 from rtseg.realtime.sinks.video import DEFAULT_FPS
 from rtseg.realtime.slot import Closed, Slot
-from rtseg.realtime.sources.backoff import Backoff
+from rtseg.realtime.sources.backoff import HOPELESS, HOPELESS_TRIES, STEADY_S, Backoff
 
 if TYPE_CHECKING:
     import av
@@ -37,14 +37,6 @@ ANSWER_S = 15.0
 
 STALL_S = 10.0
 """How long a connected receiver may take nothing until it counts as lost, in seconds."""
-
-STEADY_S = 10.0
-"""A connection that held this long lets the next back-off begin anew."""
-
-HOPELESS = frozenset({"AUTH_FAILED", "PERMISSION_DENIED", "CODEC_UNSUPPORTED"})
-"""What another try is unlikely to change, and repeated logins may lock an account."""
-
-HOPELESS_TRIES = 3
 
 LAST_SOUND_S = Fraction(1, 2)
 """How much sound behind the last picture still goes, in seconds."""

@@ -320,6 +320,8 @@ class VideoFileSink(Sink):
         # other outputs hold the same picture, so the time is written into a new one
         timed = picture.reformat(format="yuv420p", width=picture.width, height=picture.height)
         if timed is picture:
+            from rtseg.realtime.yuv import copy_of
+
             timed = copy_of(picture)
         timed.pts, timed.time_base = pts, self._time_base
         return timed
@@ -400,14 +402,28 @@ class VideoFileSink(Sink):
                 _log.debug("%s: %s", self.name, error)
 
 
-def copy_of(picture: av.VideoFrame) -> av.VideoFrame:
-    """Return a picture (8-bit yuv420p) with the same pixels and colours, without its time."""
-    import av
+class _StandardOutput:
+    """Standard output, as PyAV writes it: no seeking."""
 
-    from rtseg.realtime.yuv import colour_tags, planes_420
+    name = "-"
 
-    copy = av.VideoFrame(picture.width, picture.height, "yuv420p")
-    for target, source in zip(planes_420(copy), planes_420(picture), strict=True):
-        target[:] = source
-    colour_tags(picture).write_to(copy)
-    return copy
+    def __init__(self) -> None:
+        self._stream: BinaryIO = sys.stdout.buffer
+        self.failure: OSError | None = None
+        self.closed = False
+        self.end = 0
+
+    def write(self, data: bytes) -> int:
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except OSError as error:
+            self.failure = error
+            raise
+        return len(data)
+
+    def mark(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        self.closed = True

@@ -8,6 +8,17 @@ from collections.abc import Callable
 FIRST_S = 0.5
 LONGEST_S = 30.0
 
+STEADY_S = 10.0
+"""A connection that held this long lets the next back-off begin anew."""
+
+HOPELESS = frozenset(
+    {"AUTH_FAILED", "PERMISSION_DENIED", "CODEC_UNSUPPORTED", "PROTOCOL_UNSUPPORTED"}
+)
+"""What another try is unlikely to change, and repeated logins may lock an account."""
+
+HOPELESS_TRIES = 3
+"""How many refusals of one :data:`HOPELESS` kind in a row are the last."""
+
 
 class Backoff:
     """Capped exponential back-off with jitter.

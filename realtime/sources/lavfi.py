@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 TESTSRC = "testsrc=size=640x360:rate=30"
 
 
+def is_live(graph: str) -> bool:
+    """Return whether a graph keeps the clock: it has the ``realtime`` filter.
+
+    >>> is_live("testsrc,realtime"), is_live("testsrc=rate=25")
+    (True, False)
+    """
+    return re.search(r"(?<![\w-])a?realtime(?![\w-])", graph) is not None
+
+
 class LavfiSource(ContainerSource):
     """A filter graph without input, such as ``testsrc=size=1280x720:rate=25``.
 
@@ -31,12 +40,11 @@ class LavfiSource(ContainerSource):
 
     def __init__(self, graph: str, options: SourceOptions, name: str | None = None) -> None:
         first = re.split(r"[=,;\[\]@]", graph.strip("[] "), maxsplit=1)[0]
-        live = re.search(r"(?<![\w-])a?realtime(?![\w-])", graph) is not None
         super().__init__(
             shown(f"lavfi:{graph}" if name is None else name),
             stem_of(first, "lavfi"),
             options,
-            live=live,
+            live=is_live(graph),
         )
         self._graph = graph
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
 from rtseg.realtime.memory import give_back_memory
-from rtseg.realtime.sources.backoff import Backoff
+from rtseg.realtime.sources.backoff import HOPELESS, HOPELESS_TRIES, STEADY_S, Backoff
 from rtseg.realtime.sources.source import Source
 from rtseg.realtime.sources.templates import same_streams
 
@@ -27,17 +27,6 @@ log = logging.getLogger(__name__)
 
 TIME_BASE = Fraction(1, 90_000)
 """Of every live source that comes back: fine enough for whatever rate the next one has."""
-
-STEADY_NS = 10_000_000_000
-"""A connection that held this long lets the next back-off begin anew."""
-
-HOPELESS = frozenset(
-    {"AUTH_FAILED", "PERMISSION_DENIED", "CODEC_UNSUPPORTED", "PROTOCOL_UNSUPPORTED"}
-)
-"""What another try is unlikely to change, and repeated logins may lock an account."""
-
-HOPELESS_TRIES = 3
-"""How many refusals of one :data:`HOPELESS` kind in a row end the run."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +134,7 @@ class ReconnectingSource(Source):
                 lost = _without_history(error)
             if self._closed.is_set():
                 return
-            if now_ns() - begun_ns > STEADY_NS:
+            if now_ns() - begun_ns > STEADY_S * 1e9:
                 self._backoff.reset()
             if lost.reason == "TIMEOUT" and self.observer is not None:
                 self.observer.stall()

@@ -72,18 +72,13 @@ class H264Encoder:
 
 def _own_copy(picture: av.VideoFrame) -> av.VideoFrame:
     """Return a copy to write time and type into, scaled down where it is very wide."""
-    import av
-
-    from rtseg.realtime.yuv import colour_tags, planes_420
+    from rtseg.realtime.yuv import colour_tags, copy_of
 
     width, height = picture.width, picture.height
-    if width > MOST_WIDTH_PX:
-        height = max(2, round(height * MOST_WIDTH_PX / width / 2) * 2)
-        copy = picture.reformat(width=MOST_WIDTH_PX, height=height, interpolation="FAST_BILINEAR")
-    else:
-        copy = av.VideoFrame(width, height, "yuv420p")
-        for target, source in zip(planes_420(copy), planes_420(picture), strict=True):
-            target[:] = source
+    if width <= MOST_WIDTH_PX:
+        return copy_of(picture)
+    height = max(2, round(height * MOST_WIDTH_PX / width / 2) * 2)
+    copy = picture.reformat(width=MOST_WIDTH_PX, height=height, interpolation="FAST_BILINEAR")
     colour_tags(picture).write_to(copy)
     return copy
 

@@ -16,11 +16,11 @@ from onnx import TensorProto, helper
 from rtseg.calibration.cache import CalibrationCache
 from rtseg.calibration.calibration_set import CalibrationSet, select_images
 from rtseg.calibration.errors import CalibrationError
-from rtseg.calibration.network import load_network
+from rtseg.calibration.methods import METHODS
+from rtseg.calibration.network import load_network, set_spec
 from rtseg.calibration.observe import GraphRunner, observe
 from rtseg.calibration.qdq import tensors_to_quantise
 from rtseg.calibration.quantise import QuantisationReport, quantise_onnx
-from rtseg.calibration.thresholds import METHODS
 from rtseg.engines.convert_fp16 import convert_fp16
 from rtseg.engines.deployable import set_description
 from rtseg.engines.spec import METADATA_KEY, EngineSpec

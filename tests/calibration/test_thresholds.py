@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.histogram import MagnitudeHistogram
-from rtseg.calibration.thresholds import LEVELS, METHODS, threshold
+from rtseg.calibration.methods import METHODS
+from rtseg.calibration.thresholds import LEVELS, threshold
 
 
 def histogram_of(values: np.ndarray) -> MagnitudeHistogram:

@@ -25,8 +25,8 @@ from rtseg.realtime.pipeline import Pipeline
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.live_encoder import LiveEncoder
 from rtseg.realtime.sinks.network import parse_network
-from rtseg.realtime.sinks.publisher import HOPELESS_TRIES, NetworkSink
-from rtseg.realtime.sources.backoff import Backoff
+from rtseg.realtime.sinks.publisher import NetworkSink
+from rtseg.realtime.sources.backoff import HOPELESS_TRIES, Backoff
 from tests.realtime.parts import BrightnessEngine, GraySource, ListSink, PlainPainter
 from tests.realtime.sinks.parts import context, rendered
 from tests.servers.running import needs_rtsp_server, rtsp_receiver, tcp_server

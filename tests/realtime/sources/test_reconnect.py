@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame
 from rtseg.realtime.profile import Profiler
-from rtseg.realtime.sources.backoff import Backoff
+from rtseg.realtime.sources.backoff import HOPELESS_TRIES, Backoff
 from rtseg.realtime.sources.options import SourceOptions
-from rtseg.realtime.sources.reconnect import HOPELESS_TRIES, ReconnectingSource
+from rtseg.realtime.sources.reconnect import ReconnectingSource
 from rtseg.realtime.sources.resolve import open_source, parse_source, source_of
 from tests.media import make_images, make_video
 from tests.servers.running import (
