@@ -99,7 +99,16 @@ def _as_the_engine_has_it(model: Any, outputs: Sequence[str]) -> Any:
 
 
 def to_network_input(frame: U8, spec: EngineSpec) -> NDArray[Any]:
-    """Return a batch of one in the layout and type that a network wants."""
+    """Return a batch of one in the layout and type that a network wants.
+
+    Args:
+        frame: uint8, H×W×3, RGB.
+        spec: the network's description.
+
+    Returns:
+        uint8, 1×H×W×3, a view of ``frame``, where the network normalises it itself; else
+        float32, 1×3×H×W, normalised.
+    """
     if spec.input_kind == "uint8_nhwc_rgb":
         return frame[None]
     pixels = frame[..., ::-1] if spec.bgr else frame

@@ -17,11 +17,14 @@ _ENTROPY_BINS = 2048
 
 
 def check_method(method: str, percentile: float = PERCENTILE) -> None:
-    """Raise :class:`CalibrationError` unless a method and percentile can be used.
+    """Check that a method and percentile can be used.
 
     Args:
         method: one of :data:`~rtseg.calibration.methods.METHODS`.
         percentile: over 0, at most 100.
+
+    Raises:
+        CalibrationError: ``BAD_OPTION`` for others.
     """
     if method not in METHODS:
         raise CalibrationError(

@@ -131,11 +131,29 @@ class Engine(ABC):
         """Forget earlier frames, where an engine remembers any: what comes is another video's."""
 
     def infer(self, frames: U8) -> U8:
-        """Run one inference and wait for it; see :meth:`submit` and :meth:`result`."""
+        """Run one inference and wait for it.
+
+        Args:
+            frames: uint8, N×H×W×3, RGB, of the spec's size.
+
+        Returns:
+            Class ids, uint8, N×H×W.
+
+        Raises:
+            EngineError: wrong shape or dtype, the device or the inference failed, or its output
+                is not finite.
+        """
         return self.result(self.submit(frames))
 
     def check_frames(self, frames: U8) -> None:
-        """Raise :class:`EngineError` unless ``frames`` is what :meth:`submit` wants."""
+        """Check that frames are what :meth:`submit` wants.
+
+        Args:
+            frames: uint8, N×H×W×3, RGB, of the spec's size.
+
+        Raises:
+            EngineError: ``BAD_INPUT``: they have another shape or dtype, or are no array.
+        """
         spec = self.spec
         shape = getattr(frames, "shape", ())
         dtype = getattr(frames, "dtype", None)

@@ -111,7 +111,15 @@ class InflightEngine(Engine):
         """Free the runtime; called once, when nothing is in flight any more."""
 
     def submit(self, frames: U8) -> Handle:
-        """Start an inference; see :meth:`Engine.submit`."""
+        """Start an inference.
+
+        Args:
+            frames: uint8, N×H×W×3, RGB, of the spec's size, N at least 1. It must not change
+                until the result was taken.
+
+        Raises:
+            EngineError: ``BAD_INPUT`` where they are none such, ``ENGINE_CLOSED``.
+        """
         self._check_open()
         self.check_frames(frames)
         count = len(frames)
@@ -133,7 +141,19 @@ class InflightEngine(Engine):
         )
 
     def result(self, handle: Handle) -> U8:
-        """Wait for an inference and return its class ids; see :meth:`Engine.result`."""
+        """Wait for an inference and return its class ids; ``handle.timing`` is set.
+
+        Args:
+            handle: what :meth:`submit` gave; its result is taken once.
+
+        Returns:
+            uint8, N×H×W; the caller's own.
+
+        Raises:
+            EngineError: ``BAD_INPUT`` where the handle is another engine's or its result was
+                taken, ``BAD_OUTPUT`` where the output is not finite, ``ENGINE_CLOSED``, or the
+                inference failed.
+        """
         batch = handle.payload
         if not isinstance(batch, _Batch) or batch.owner is not self:
             raise EngineError("the handle is not one of this engine", reason="BAD_INPUT")
@@ -199,7 +219,16 @@ class InflightEngine(Engine):
 
 
 def check_precision(adapted: AdaptedModel, precision: str | None) -> None:
-    """Raise :class:`EngineError` where a file cannot be run in the precision asked for."""
+    """Check that a file can be run in the precision asked for.
+
+    Args:
+        adapted: the network of the file.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``; None or ``auto`` always fits.
+
+    Raises:
+        EngineError: ``BAD_INPUT`` for another word, ``ENGINE_MISMATCH`` where only one of file
+            and precision is INT8.
+    """
     allowed = ("fp32", "fp16", "bf16", "int8")
     if precision not in (None, "auto", *allowed):
         raise EngineError(
@@ -217,7 +246,16 @@ def check_precision(adapted: AdaptedModel, precision: str | None) -> None:
 
 
 def check_options(threads: int, requests: int, mode: str) -> None:
-    """Raise :class:`EngineError` for values that no CPU engine takes."""
+    """Check the options of a CPU engine.
+
+    Args:
+        threads: 0 (automatic) or more.
+        requests: 0 (automatic) or more.
+        mode: ``latency`` or ``throughput``.
+
+    Raises:
+        EngineError: ``BAD_INPUT`` for others.
+    """
     if threads < 0 or requests < 0:
         raise EngineError(
             f"threads and requests are 0 (automatic) or more. Received: {threads}, {requests}",

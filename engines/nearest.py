@@ -28,7 +28,16 @@ def nearest_index(source: int, target: int) -> NDArray[np.intp]:
 
 
 def scale_nearest(plane: U8, height: int, width: int) -> U8:
-    """Return a uint8 H×W plane scaled to height×width by nearest neighbour, as a new array."""
+    """Scale class ids by nearest neighbour (:func:`nearest_index`).
+
+    Args:
+        plane: uint8, H×W.
+        height: rows of the result, in pixels.
+        width: columns of it.
+
+    Returns:
+        uint8, height×width, a new array.
+    """
     source = (plane.shape[0], plane.shape[1])
     rows, columns = _indices(source, (height, width))
     return np.ascontiguousarray(plane[rows[:, None], columns[None, :]])

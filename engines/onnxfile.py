@@ -29,7 +29,12 @@ _OTHER_FORMATS = {
 
 
 def check_file(path: Path) -> None:
-    """Raise :class:`EngineError` unless ``path`` is a file with something in it."""
+    """Check that ``path`` is a file with something in it.
+
+    Raises:
+        EngineError: ``NOT_FOUND`` where it is missing or a folder, ``PERMISSION_DENIED``, or
+            ``ENGINE_DAMAGED`` where it is empty.
+    """
     try:
         if path.is_dir():
             inside = [file for kind in ("*.xml", "*.onnx") for file in sorted(path.glob(kind))]

@@ -36,6 +36,9 @@ def engine_threads(cores: int) -> int:
     A quarter is left to decoding, drawing and encoding. With one or two cores nothing is
     left out: there the network is two thirds of all work and would only wait.
 
+    Raises:
+        ValueError: ``cores`` is below 1.
+
     Example:
         >>> [engine_threads(cores) for cores in (1, 2, 3, 4, 8, 16)]
         [1, 2, 2, 3, 6, 12]

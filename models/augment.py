@@ -86,7 +86,16 @@ def colour_matrix(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np
 
 
 def degrade(image: U8, rng: np.random.Generator, config: AugmentConfig) -> U8:
-    """Blur, add noise to or compress an image, each with its probability."""
+    """Blur, add noise to or compress an image, each with its probability.
+
+    Args:
+        image: uint8 (H, W, 3); not changed.
+        rng: what is drawn from.
+        config: the probabilities.
+
+    Returns:
+        uint8 (H, W, 3), ``image`` itself where nothing was drawn.
+    """
     if rng.random() < config.blur:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.5)), np.uint8)
     if rng.random() < config.noise:

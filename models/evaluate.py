@@ -253,7 +253,17 @@ def logits_predictor(path: Path, size: tuple[int, int] | None = None) -> OpenNet
 
 
 def find_data(root: Path, split: str, kind: str) -> list[Sample]:
-    """List the samples of a data set of ``kind`` cityscapes or camvid."""
+    """List the samples of a data set.
+
+    Args:
+        root: its folder.
+        split: as ``train`` or ``val``.
+        kind: ``cityscapes`` or ``camvid``.
+
+    Raises:
+        ModelError: ``BAD_CONFIG`` for another kind.
+        CalibrationError: the root or split is missing or empty, or an image has no label.
+    """
     if kind == "camvid":
         return find_camvid(root, split)
     if kind == "cityscapes":

@@ -41,13 +41,25 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise `ModelError` if a file would be replaced unasked."""
+    """Check that no file would be replaced unasked.
+
+    Args:
+        path: the file to write.
+        overwrite: whether it may be there.
+
+    Raises:
+        ModelError: ``BAD_CONFIG``: it is there and may not be.
+    """
     if path.exists() and not overwrite:
         raise ModelError(f"{path} exists; -y replaces it", reason="BAD_CONFIG")
 
 
 def check_weights_name(path: Path) -> None:
-    """Raise `ModelError` where Keras would not write weights under such a name."""
+    """Check that Keras would write weights under such a name.
+
+    Raises:
+        ModelError: ``BAD_CONFIG``: it does not end in `WEIGHTS`.
+    """
     if not path.name.endswith(WEIGHTS):
         raise ModelError(f"{path}; allowed: a name in {WEIGHTS}", reason="BAD_CONFIG")
 

@@ -310,7 +310,12 @@ class KerasTrainer:
             self._average = [np.array(w, np.float32) for w in model.get_weights()]
 
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Classify RGB uint8 (N, H, W, 3) with the averaged weights at ``size`` (h, w)."""
+        """Classify with the averaged weights: RGB uint8 (N, H, W, 3) to uint8 (N, h, w).
+
+        Args:
+            images: of a size that the network takes.
+            size: (h, w) of the answer, in pixels; logits are enlarged to it.
+        """
         logits = self.averaged_model().predict_on_batch(images.astype(np.float32))
         full = keras.ops.image.resize(logits, size, antialias=False, data_format="channels_last")
         return np.asarray(keras.ops.convert_to_numpy(keras.ops.argmax(full, -1)), np.uint8)

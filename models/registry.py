@@ -40,7 +40,11 @@ LITE0_NETWORKS = frozenset({"espnet-lite", "espnet-s0", "espnet-base-s0"})
 
 
 def check_name(name: str) -> None:
-    """Raise `ModelError` where there is no network of this name; imports nothing."""
+    """Check that there is a network of this name; imports nothing.
+
+    Raises:
+        ModelError: ``BAD_CONFIG``: there is none; names those there are.
+    """
     if name not in NETWORKS:
         raise ModelError(
             f"unknown network {name!r}. Allowed: {', '.join(NETWORKS)}", reason="BAD_CONFIG"

@@ -95,10 +95,17 @@ def pseudo_label(
     *,
     ignore_bottom: float = 0.0,
 ) -> NDArray[np.uint8]:
-    """Turn probabilities (C, h, w) into trainIds (height, width) of ``size``.
+    """Turn probabilities into trainIds.
 
-    Pixels below ``threshold``, those of channels behind the 19th, and the lowest
-    ``ignore_bottom`` of the rows (the car's own bonnet) become 255.
+    Args:
+        probabilities: float32 (C, h, w).
+        threshold: pixels whose largest probability is below it become 255, as do those of
+            channels behind the 19th.
+        size: (height, width) of the result, in pixels.
+        ignore_bottom: share of the rows, the lowest, that become 255: the car's own bonnet.
+
+    Returns:
+        uint8 (height, width).
     """
     height, width = size
     planes = [

@@ -303,7 +303,12 @@ class TorchTrainer:
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Classify RGB uint8 (N, H, W, 3) with the averaged weights at ``size`` (h, w)."""
+        """Classify with the averaged weights: RGB uint8 (N, H, W, 3) to uint8 (N, h, w).
+
+        Args:
+            images: of a size that the network takes.
+            size: (h, w) of the answer, in pixels; logits are enlarged to it.
+        """
         twin = self._view(images.shape[1:3], average=True)
         twin.eval()
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._low):

@@ -19,14 +19,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.calibration.cityscapes import find_samples, read_image, read_label
-from rtseg.calibration.metrics import Scores, confusion_matrix, scores
+from rtseg.calibration.metrics import Scores
 from rtseg.engines.labels import CITYSCAPES
-from rtseg.engines.nearest import scale_nearest
-from rtseg.engines.preprocess import array_to_engine_input
-from rtseg.models.config import SourceConfig, TrainConfig, config_from_json, sides
+from rtseg.models.config import TrainConfig, config_from_json, sides
 from rtseg.models.errors import ModelError
 from rtseg.models.files import save_weights, write_whole, writing_error
+from rtseg.models.quick_look import ValidationSet
 from rtseg.models.stock import Batch, BatchLoader, class_weights, load_stock
 from rtseg.models.watch import StepReport, Watcher
 
@@ -38,8 +36,6 @@ AVERAGE = "average.weights.h5"
 #: Of the checkpoint of each trainer.
 SUFFIXES = {"torch": ".pt", "keras": ".npz"}
 LOG_EVERY = 20
-#: Validation labels are judged in this size (width, height) while training.
-VALIDATION_SIZE = (1024, 512)
 
 
 class Trainer(Protocol):
@@ -57,7 +53,15 @@ class Trainer(Protocol):
         """Take the averaged weights' BatchNorm statistics from ``batches`` alone."""
 
     def predict(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Classify with the averaged weights."""
+        """Classify with the averaged weights.
+
+        Args:
+            images: RGB uint8 (N, H, W, 3), of a size that the network takes.
+            size: (height, width) of the answer, in pixels; logits are enlarged to it.
+
+        Returns:
+            uint8 (N, height, width): trainIds.
+        """
 
     def averaged_model(self) -> keras.Model:
         """Return the network with the averaged weights."""
@@ -88,45 +92,6 @@ class Progress:
         return min(done, 1.0)
 
 
-@dataclass(frozen=True)
-class ValidationSet:
-    """Images RGB uint8 (H, W, 3) and trainIds (512, 1024) for a quick look."""
-
-    images: list[NDArray[np.uint8]]
-    labels: list[NDArray[np.uint8]]
-
-    @classmethod
-    def load(
-        cls, source: SourceConfig, data_root: Path, count: int, size: tuple[int, int]
-    ) -> ValidationSet:
-        """Read ``count`` evenly spread images of a Cityscapes split at ``size`` (h, w).
-
-        Images are resized as the loop and `rtseg.models.evaluate` resize them, labels by the
-        rule of the class ids.
-
-        Raises:
-            CalibrationError: there are none, or one cannot be read.
-        """
-        samples = find_samples(data_root / source.root, source.split)
-        chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
-        images, labels = [], []
-        for index in chosen:
-            images.append(array_to_engine_input(read_image(samples[index].image), *size))
-            labels.append(scale_nearest(read_label(samples[index]), *VALIDATION_SIZE[::-1]))
-        return cls(images, labels)
-
-    def judge(self, trainer: Trainer, batch: int = 4) -> Scores:
-        """Score the averaged weights."""
-        classes = len(CITYSCAPES)
-        matrix = np.zeros((classes, classes), np.int64)
-        size = (VALIDATION_SIZE[1], VALIDATION_SIZE[0])
-        for start in range(0, len(self.images), batch):
-            predictions = trainer.predict(np.stack(self.images[start : start + batch]), size)
-            for label, guess in zip(self.labels[start : start + batch], predictions, strict=True):
-                matrix += confusion_matrix(label, guess, classes)
-        return scores(matrix)
-
-
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
     try:
@@ -136,7 +101,11 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 def check_same_run(config: TrainConfig, folder: Path) -> None:
-    """Raise `ModelError` if ``folder`` holds another configuration than ``config``."""
+    """Check that a folder holds no other configuration than ``config``.
+
+    Raises:
+        ModelError: ``BAD_CONFIG``: it does, or what it holds is no configuration.
+    """
     kept = folder / "config.json"
     # Read back, so that options added since have the values they had without a name.
     if kept.exists() and config_from_json(kept.read_text(), str(kept)) != config:
@@ -148,7 +117,15 @@ def check_same_run(config: TrainConfig, folder: Path) -> None:
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
-    """Raise `ModelError` if a new run would overwrite the one that ``folder`` holds."""
+    """Check that a new run would not overwrite the one that a folder holds.
+
+    Args:
+        folder: of the run; may be missing.
+        resume: whether the run there is to go on.
+
+    Raises:
+        ModelError: ``BAD_CONFIG``: it would.
+    """
     if not resume and any(folder.glob(CHECKPOINT + ".*")):
         raise ModelError(
             f"{folder} holds a run already; --resume continues it, another folder starts anew",
@@ -157,7 +134,15 @@ def check_folder(folder: Path, *, resume: bool) -> None:
 
 
 def check_same_trainer(name: str, folder: Path) -> None:
-    """Raise `ModelError` if ``folder`` holds a checkpoint of another trainer than ``name``."""
+    """Check that a folder holds no checkpoint of another trainer than ``name``.
+
+    Args:
+        name: a key of `SUFFIXES`.
+        folder: of the run.
+
+    Raises:
+        ModelError: ``BAD_CONFIG``: it does.
+    """
     for other, suffix in SUFFIXES.items():
         path = folder / (CHECKPOINT + suffix)
         if other != name and path.exists():

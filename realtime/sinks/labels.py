@@ -41,6 +41,13 @@ def label_table(classes: ClassTable, ids: LabelIds) -> U8:
     ``trainids`` keeps class ids and makes all else 255; ``cityscapes`` gives the data set's
     own ids (7 for road) and 0, ``unlabeled``, for all else.
 
+    Args:
+        classes: of the engine.
+        ids: ``trainids`` or ``cityscapes``.
+
+    Returns:
+        uint8 (256,).
+
     Raises:
         UsageError: the engine's classes have no data-set ids, or ``ids`` is unknown.
     """

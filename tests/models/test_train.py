@@ -18,8 +18,9 @@ from rtseg.engines.nearest import scale_nearest
 from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.models.config import Phase, SourceConfig, TrainConfig
 from rtseg.models.errors import ModelError
+from rtseg.models.quick_look import ValidationSet
 from rtseg.models.stock import Batch
-from rtseg.models.train import Run, ValidationSet, check_folder
+from rtseg.models.train import Run, check_folder
 from tests.models.scenes import write_cityscapes
 
 CONFIG = TrainConfig(
