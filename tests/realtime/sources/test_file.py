@@ -183,7 +183,7 @@ def test_what_only_cameras_heed_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     path = make_video(tmp_path / "a.mp4", 3)
     with open_source(str(path), SourceOptions(width=64, height=48)) as source:
         assert (source.info.width, source.info.height) == (96, 64)
-    assert caplog.text.count("are asked of cameras; a file keeps its own") == 1
+    assert caplog.text.count("are asked of cameras; a video keeps its own") == 1
 
 
 def test_variable_frame_rate_is_kept(tmp_path: Path) -> None:
