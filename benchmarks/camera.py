@@ -25,7 +25,7 @@ from pathlib import Path
 
 from common import clip_or_generated, machine, median_and_spread, run_loop
 
-from rtseg.realtime.profile import nearest_rank
+from rtseg.realtime.histogram import nearest_rank
 
 SETTLING = 30
 """Frames at the start that are left out."""

@@ -1,4 +1,4 @@
-"""Pictures that an engine paints itself: what it is given, and what becomes of it."""
+"""Who paints pictures; and those that an engine paints: what it is given, what comes of it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ class Begun:
     picture: av.VideoFrame
     view: ViewOptions
     tags: ColourTags
+
+
+class Painter(Protocol):
+    """Makes the picture of a frame; see :class:`rtseg.realtime.overlay.Renderer`."""
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of the picture for a frame of that size."""
+
+    def render(self, frame: Frame, labels: U8) -> av.VideoFrame:
+        """Return the picture, 8-bit yuv420p."""
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
-from rtseg.realtime.profile import LatencyHistogram
+from rtseg.realtime.histogram import LatencyHistogram
 from rtseg.realtime.series import Interval
 
 WIDTH, HEIGHT = 720, 240

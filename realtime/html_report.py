@@ -15,8 +15,8 @@ from rtseg.realtime.charts_time import (
     shown_classes,
     timeline_chart,
 )
+from rtseg.realtime.histogram import LatencyHistogram, Summary
 from rtseg.realtime.history import History
-from rtseg.realtime.profile import LatencyHistogram, Summary
 from rtseg.realtime.report import CLOCKS, RunReport
 from rtseg.realtime.series import Interval
 

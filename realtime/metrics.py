@@ -14,10 +14,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from rtseg.engines.versions import own_version
 from rtseg.realtime.errors import RealtimeError
+from rtseg.realtime.histogram import LatencyHistogram
 from rtseg.realtime.profile import (
     END_OF_INPUT,
     MAX_FRAMES_REACHED,
-    LatencyHistogram,
     Profiler,
 )
 from rtseg.realtime.web.address import bracketed

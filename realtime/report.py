@@ -16,7 +16,8 @@ from rtseg.engines.wholefile import is_full, write_whole
 from rtseg.realtime import environment
 from rtseg.realtime.errors import SinkError
 from rtseg.realtime.frame import SourceInfo
-from rtseg.realtime.profile import FrameRecord, Profiler, Summary
+from rtseg.realtime.histogram import Summary
+from rtseg.realtime.profile import FrameRecord, Profiler
 from rtseg.realtime.sinks.sink import SinkSummary
 from rtseg.realtime.wallclock import utc, utc_text
 

@@ -17,9 +17,9 @@ from rtseg.realtime.controls import Controls
 from rtseg.realtime.errors import RealtimeError, UsageError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.grid import FileGrid, Grid, LiveGrid
+from rtseg.realtime.loop import SharedLoop
 from rtseg.realtime.overlay import Renderer
 from rtseg.realtime.palette import load_palette
-from rtseg.realtime.pipeline import SharedLoop
 from rtseg.realtime.profile import END_OF_INPUT, MAX_FRAMES_REACHED, Profiler
 from rtseg.realtime.progress import ProgressLine
 from rtseg.realtime.refiners import build_refiner, check_refine_options, remind_of_sound

@@ -6,16 +6,16 @@ import contextlib
 import dataclasses
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rtseg.engines.engine import EngineTiming
 from rtseg.engines.spec import EngineSpec
 from rtseg.realtime.alike import Alike
-from rtseg.realtime.begun import Begun, PlanesPainter
+from rtseg.realtime.begun import Begun, Painter, PlanesPainter
 from rtseg.realtime.frame import U8, Frame, Rendered, SourceInfo, now_ns
 from rtseg.realtime.outputs import Outputs
+from rtseg.realtime.playback import Playback
 from rtseg.realtime.profile import Profiler
 from rtseg.realtime.refine import Refiner, Seen
 from rtseg.realtime.sinks.sink import Sink, SinkContext, SinkSummary
@@ -30,16 +30,6 @@ if TYPE_CHECKING:
     from rtseg.realtime.controls import Controls
 
 _log = logging.getLogger("rtseg.realtime")
-
-
-class Painter(Protocol):
-    """Makes the picture of a frame; see :class:`rtseg.realtime.overlay.Renderer`."""
-
-    def output_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return width and height of the picture for a frame of that size."""
-
-    def render(self, frame: Frame, labels: U8) -> av.VideoFrame:
-        """Return the picture, 8-bit yuv420p."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,10 +314,11 @@ class Stream:
 
     def _capture(self) -> None:
         assert self.lane is not None
+        assert self.info is not None
+        playback = Playback(self._controls, self._stopping, live=self.info.live)
         throttle = Throttle(self._flow.stride, self._flow.max_fps)
         slot, trace = self.lane.slot, self.profiler.trace
         carried: tuple[av.Packet[Any], ...] = ()
-        start_s = time.monotonic()
         try:
             for frame in self._source.frames():
                 if self._stopping.is_set():
@@ -340,18 +331,13 @@ class Stream:
                 if carried:
                     frame = dataclasses.replace(frame, packets=carried + frame.packets)
                     carried = ()
-                refused = self._paused_drop() or throttle.refuse(frame.pts_s)
+                refused = playback.refuse() or throttle.refuse(frame.pts_s)
                 if refused:
                     self.profiler.drop(refused)
                     carried = frame.packets
                     continue
                 if self._pace:
-                    start_s += self._wait_for_pause()
-                    early_s = start_s + frame.pts_s - time.monotonic()
-                    if early_s > 0:
-                        self._stopping.wait(early_s)
-                    else:  # too slow for real time: play slower, do not race to catch up
-                        start_s -= early_s
+                    playback.wait_for(frame.pts_s)
                     frame = dataclasses.replace(frame, captured_ns=now_ns())
                 put_ns = now_ns()
                 slot.put(frame)
@@ -362,23 +348,6 @@ class Stream:
             self._trailing = lambda: carried + self._source.remaining_packets()
         finally:
             slot.end()
-
-    def _paused_drop(self) -> str | None:
-        """Return ``paused`` when a live source's frame is to be left out."""
-        controls = self._controls
-        if controls is None or self.info is None or not self.info.live or not controls.paused:
-            return None
-        return None if controls.take_step(self) else "paused"
-
-    def _wait_for_pause(self) -> float:
-        """Wait while a viewer has paused a file; return for how many seconds."""
-        controls = self._controls
-        if controls is None:
-            return 0.0
-        begin_s = time.monotonic()
-        while controls.paused and not controls.take_step(self) and not self._stopping.wait(0.02):
-            pass
-        return time.monotonic() - begin_s
 
     # -- render thread ----------------------------------------------------------------
 

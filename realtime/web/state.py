@@ -15,7 +15,8 @@ from rtseg.engines.labels import ClassTable
 from rtseg.engines.versions import own_version
 from rtseg.realtime.controls import Controls
 from rtseg.realtime.frame import Rendered, SourceInfo
-from rtseg.realtime.profile import Profiler, nearest_rank
+from rtseg.realtime.histogram import nearest_rank
+from rtseg.realtime.profile import Profiler
 from rtseg.realtime.sinks.sink import SinkContext
 from rtseg.realtime.sinks.stale import stale_after_s
 from rtseg.realtime.web.commands import view_state

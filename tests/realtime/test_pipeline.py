@@ -203,7 +203,7 @@ def test_an_output_that_cannot_open_stops_before_the_first_frame() -> None:
 def test_an_output_that_does_not_finish_before_the_first_frame_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rtseg.realtime.pipeline.FINISH_S", 0.2)
+    monkeypatch.setattr("rtseg.realtime.loop.FINISH_S", 0.2)
     gone = threading.Event()
 
     class Stuck(ListSink):
