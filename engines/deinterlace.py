@@ -64,6 +64,8 @@ class Deinterlacer:
         if made is None:
             raise ValueError("the filter gave no picture")
         made.pts, made.time_base, made.duration = frame.pts, frame.time_base, frame.duration
+        # Lost where FFmpeg converts what the filter does not take (NV12, YUYV).
+        made.colorspace, made.color_range = frame.colorspace, frame.color_range
         return made
 
 

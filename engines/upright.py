@@ -152,7 +152,10 @@ class Turner:
             self._graph = _graph(frame, self._filters)
             self._shape = shape
         self._graph.vpush(frame)
-        return self._graph.vpull()
+        made = self._graph.vpull()
+        # Lost where FFmpeg converts what cannot be transposed, such as 4:2:2 of a camera.
+        made.colorspace, made.color_range = frame.colorspace, frame.color_range
+        return made
 
 
 def _graph(frame: av.VideoFrame, filters: Filters) -> av.filter.Graph:

@@ -40,6 +40,12 @@ def flagged(index: int, field: str, made: NDArray[np.uint8] | None = None) -> av
     pixels = woven(index) if made is None else made
     frame = av.VideoFrame.from_ndarray(pixels, format="yuv420p")
     frame.pts, frame.time_base = 40 * index, Fraction(1, 1000)
+    return marked(frame, field)
+
+
+def marked(frame: av.VideoFrame, field: str) -> av.VideoFrame:
+    if frame.time_base is None:
+        frame.pts, frame.time_base = 0, Fraction(1, 1000)
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
@@ -161,3 +167,17 @@ def test_a_stream_that_changes_its_size_goes_on() -> None:
         made = fields.progressive(frame)
         assert (made.width, made.height) == (frame.width, frame.height)
         assert not made.interlaced_frame
+
+
+@pytest.mark.parametrize("pixel_format", ["yuvj420p", "nv12", "yuyv422", "yuv420p10le"])
+def test_decoders_devices_and_capture_cards_have_other_formats(pixel_format: str) -> None:
+    fields = Deinterlacer("a test")
+    for index in range(3):
+        plain = av.VideoFrame.from_ndarray(woven(index), format="yuv420p")
+        frame = marked(plain.reformat(format=pixel_format), "tff")
+        frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries = 5, 1, 6, 6
+        made = fields.progressive(frame)
+    assert teeth(frame.reformat(format="yuv420p")) > 7
+    assert teeth(made.reformat(format="yuv420p")) < 2
+    tags = (made.colorspace, made.color_range, made.color_trc, made.color_primaries)
+    assert [int(tag) for tag in tags] == [5, 1, 6, 6]

@@ -10,6 +10,7 @@ import av
 import cv2
 import pytest
 
+from rtseg.engines.upright import Turner
 from rtseg.realtime.cli import main
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.resolve import open_source
@@ -99,3 +100,13 @@ def test_what_is_written_lies_as_asked(tmp_path: Path) -> None:
         frames = list(file.decode(video=0))
     assert [white_corner(frame) for frame in frames] == ["top left"] * 3
     assert {(frame.width, frame.height, frame.rotation) for frame in frames} == {(*TALL, 0)}
+
+
+@pytest.mark.parametrize("pixel_format", ["yuvj422p", "yuv422p", "yuyv422", "nv12"])
+@pytest.mark.parametrize("rotate", [90, 180])
+def test_colours_keep_their_meaning(pixel_format: str, rotate: int) -> None:
+    frame = picture(0, WIDE, pixel_format)
+    frame.time_base = Fraction(1, 25)
+    frame.colorspace, frame.color_range = 5, 2
+    made = Turner(rotate).upright(frame)
+    assert (int(made.colorspace), int(made.color_range)) == (5, 2)
