@@ -175,6 +175,8 @@ def test_any_text_gives_a_spec_or_one_line(text: str) -> None:
         ("/", "%2F"),
         ("50%/x", "50%25%2Fx"),
         ("p%40ss#1", "p%40ss%231"),
+        ("12/34", "12%2F34"),
+        ("p@ss/w", "p%40ss%2Fw"),
         ("p@ss", "p@ss"),  # FFmpeg takes the last one before the path
         ("plain", "plain"),
     ],
@@ -187,7 +189,15 @@ def test_a_password_may_be_typed_as_it_is(typed: str, escaped: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["http://host/a@2x.m3u8", "rtsp://host:554/live@home", "rtsp://[::1]:554/a@b", "udp://@:5000"],
+    [
+        "rtsp://u:p@camera/live@home",
+        "rtsp://proxy:8554/rtsp://u:p@10.0.0.5/live",
+        "rtsp://10.0.0.9:8554/relay@10.0.0.5",
+        "http://host/a@2x.m3u8",
+        "rtsp://host:554/live@home",
+        "rtsp://[::1]:554/a@b",
+        "udp://@:5000",
+    ],
 )
 def test_an_at_sign_elsewhere_stays(address: str) -> None:
     assert parse_source(address).target == address
