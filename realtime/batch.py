@@ -50,7 +50,7 @@ def run_batch(options: argparse.Namespace, say: Callable[[RealtimeError], int]) 
         for number, clip in enumerate(clips, 1):
             _log.log(NOTICE, "clip %d of %d: %s", number, len(clips), clip.spec.name)
             try:
-                code = run_session(_of_clip(options, clip), [clip], kept)
+                code = run_session(_of_clip(options, clip), [clip], kept, _others(clips, clip))
             except RealtimeError as error:
                 if error.reason == "EXISTS" and options.skip_existing:
                     _log.log(NOTICE, "skipped: %s", error)
@@ -91,6 +91,10 @@ class _KeptEngine:
     def __exit__(self, *_: object) -> None:
         if self._engine is not None:
             self._engine.close()
+
+
+def _others(clips: Sequence[NamedSource], clip: NamedSource) -> list[NamedSource]:
+    return [other for other in clips if other is not clip]
 
 
 def _of_clip(options: argparse.Namespace, clip: NamedSource) -> argparse.Namespace:

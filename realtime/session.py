@@ -67,7 +67,10 @@ class EngineGiver(Protocol):
 
 
 def run_session(
-    options: argparse.Namespace, sources: Sequence[NamedSource], early: EngineGiver
+    options: argparse.Namespace,
+    sources: Sequence[NamedSource],
+    early: EngineGiver,
+    others: Sequence[NamedSource] = (),
 ) -> int:
     """Run what the arguments ask for and return the exit code.
 
@@ -75,6 +78,7 @@ def run_session(
         options: as :mod:`rtseg.realtime.arguments` gives them; logging is set up.
         sources: what they name, at least one.
         early: gives the engine of a single source.
+        others: what other sessions of the same run read, which this one must not write over.
 
     Raises:
         RealtimeError: the source or an output failed, or an option makes no sense.
@@ -112,8 +116,9 @@ def run_session(
                 classes=classes,
                 hud=lambda: renderer.hud_text,
             )
-            refuse_output_clashes(options, texts, sources)
-            wanted = sink_options(options, texts, controls, web, files_read(sources))
+            read = [*sources, *others]
+            refuse_output_clashes(options, texts, read)
+            wanted = sink_options(options, texts, controls, web, files_read(read))
             sinks = open_sinks(options, texts, wanted)
             outputs += sinks
             remind_of_sound(options, (stream.type for stream in source.info.passthrough))

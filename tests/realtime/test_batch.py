@@ -121,6 +121,22 @@ def test_what_makes_no_sense_is_one_line(
     assert len(said.splitlines()) == 1
 
 
+def test_no_clip_is_written_over_nor_deleted_by_a_ring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "a_seg_000", "a_seg_001"):
+        make_video(tmp_path / f"{name}.mp4", 60)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    ring = ("--segment", "1s", "--segment-files", "2", "-y", "-q", *FAST)
+    main([str(tmp_path), str(tmp_path / "{stem}_seg.mp4"), "--batch", *ring])
+    assert {file: file.read_bytes() for file in before} == before
+    clips = [str(tmp_path / "a.mp4"), str(tmp_path / "a_seg_000.mp4")]
+    typed = [word for clip in clips for word in ("--source", clip)]
+    assert main([*typed, "--out", str(tmp_path / "{stem}_seg_000.mp4"), "--batch", "-y", *FAST])
+    assert "SAME_FILE" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in before} == before
+
+
 def test_a_folder_without_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "null", "--batch", *FAST]) == 1
     assert "no video file there" in capsys.readouterr().err
