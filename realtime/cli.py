@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace, typed: list[str]) -> int:
     from rtseg.realtime.log import set_up_logging
     from rtseg.realtime.sources.several import named_sources
 
-    set_up_logging(options.log_format, quiet=options.quiet, verbose=options.verbose)
+    set_up_logging(options.log_format, quiet=options.quiet, verbose=options.verbose, times=True)
     if options.batch:
         make_variables()
         from rtseg.realtime.batch import run_batch

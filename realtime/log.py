@@ -46,23 +46,27 @@ class _JsonFormatter(logging.Formatter):
 
 
 def set_up_logging(
-    form: Literal["text", "json"], *, quiet: bool, verbose: int, program: str = "rt-seg"
+    form: Literal["text", "json"],
+    *,
+    quiet: bool,
+    verbose: int,
+    program: str = "rt-seg",
+    times: bool = False,
 ) -> None:
     """Send the package's log lines to stderr.
-
-    Lines of text have the time (local) with ``-v`` and where stderr is no terminal, unless
-    systemd's journal, which has times of its own, takes them.
 
     Args:
         form: ``text`` or ``json`` (one object a line: time, level, logger, message, reason).
         quiet: errors only.
         verbose: 0 warnings and notices, 1 information, 2 everything.
         program: the command's name, with which lines of text begin.
+        times: whether lines of text have the time (local) before it, with ``verbose`` and where
+            stderr is no terminal, unless systemd's journal, which has its own, takes them.
     """
     handler = logging.StreamHandler(sys.stderr)
     kept = not sys.stderr.isatty() and "JOURNAL_STREAM" not in os.environ
-    timed = verbose > 0 or kept
-    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter(timed=timed))
+    plain = _TextFormatter(program, timed=times and (verbose > 0 or kept))
+    handler.setFormatter(_JsonFormatter() if form == "json" else plain)
     logger = logging.getLogger(LOGGER)
     logger.handlers[:] = [handler]
     logger.propagate = False

@@ -47,10 +47,18 @@ def test_lines_that_are_kept_have_a_time(
     monkeypatch.setattr(sys, "stderr", stream)
     if journal:
         monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-    set_up_logging("text", quiet=False, verbose=verbose)
+    set_up_logging("text", quiet=False, verbose=verbose, times=True)
     logging.getLogger(LOGGER).warning("cam is away")
     expected = (TIME if timed else "") + "rt-seg: warning: cam is away\n"
     assert re.fullmatch(expected, stream.getvalue())
+
+
+def test_commands_that_end_by_themselves_say_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    set_up_logging("text", quiet=False, verbose=0, program="rt-seg-engine")
+    logging.getLogger(LOGGER).warning("assumed")
+    assert stream.getvalue() == "rt-seg-engine: warning: assumed\n"
 
 
 def test_json_lines_have_a_time_once(monkeypatch: pytest.MonkeyPatch) -> None:
