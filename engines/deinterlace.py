@@ -22,7 +22,8 @@ class Deinterlacer:
 
     FFmpeg's filter wants the frame after, too, which a live picture cannot wait for. Each
     frame is given as the one after itself instead: the frame before tells nearly as well what
-    moves (woven from four clips of streets, 0.3 dB less at most, class ids within 0.1 %).
+    moves (woven from four clips of streets: luma 0.6 dB farther from the original at most, and
+    class ids within 0.1 points of what holding a frame back gives).
     """
 
     def __init__(self, name: str) -> None:
