@@ -121,7 +121,7 @@ def test_one_precision_never_loads_what_was_compiled_for_another(tmp_path: Path)
 def test_wrong_options(tmp_path: Path, options: Any, complaint: str) -> None:
     with pytest.raises(EngineError, match=complaint) as caught:
         OpenVinoEngine(TinyNet().save_ours(tmp_path / "net.onnx"), **options)
-    assert caught.value.reason == "BAD_INPUT"
+    assert caught.value.reason == "BAD_OPTION"
 
 
 def test_at_least_two_requests_in_both_modes(tmp_path: Path) -> None:
