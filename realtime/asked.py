@@ -89,7 +89,9 @@ def source_options(options: argparse.Namespace) -> SourceOptions:
         live=options.live,
         rotate=options.rotate,
         flip=options.flip,
-        live_sound=not options.no_audio and any(map(takes_sound, options.out)),
+        track=options.track,
+        live_sound=not options.no_audio
+        and any(map(takes_sound, [*options.out, *filter(None, [options.record])])),
     )
 
 

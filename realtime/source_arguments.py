@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from rtseg.realtime.argument_values import number
+
 
 def add_source_options(group: argparse._ArgumentGroup) -> None:
     """Add them to a group of the parser."""
@@ -23,6 +25,12 @@ def add_source_options(group: argparse._ArgumentGroup) -> None:
         "--flip",
         choices=("horizontal", "vertical"),
         help="mirror every picture, after turning it",
+    )
+    group.add_argument(
+        "--track",
+        type=number(int, 1),
+        metavar="N",
+        help="which video track, where a file has several, as of front and rear camera",
     )
     group.add_argument(
         "--input-format",

@@ -206,9 +206,11 @@ class ContainerSource(Source):
                 raise self._explained(error) from None
 
     def _prepare(self, container: InputContainer) -> SourceInfo:
-        video = video_stream(container, self._name)
+        track = self._options.track
+        video = video_stream(container, self._name, track)
         self._live = self._is_live(container)
-        if not self._live and (said := others_left_out(container, video)):
+        known = self._live or track is not None
+        if not known and (said := others_left_out(container, video)):
             log.warning("%s: %s", self._name, said)
         self._pace = Pace() if self._live and container.format.name == "hls" else None
         video.codec_context.thread_count = self._options.threads

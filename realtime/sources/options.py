@@ -43,6 +43,8 @@ class SourceOptions:
         rotate: degrees clockwise to turn every picture by, on top of what its file says: 0, 90,
             180 or 270.
         flip: what to mirror after that: ``horizontal`` (left and right), ``vertical``, or None.
+        track: which video track, from 1, where there are several (a dashcam's front and rear
+            camera in one file); None for FFmpeg's choice.
         threads: threads of the software decoder; few, so that the engine keeps its cores.
 
     Raises:
@@ -64,6 +66,7 @@ class SourceOptions:
     live: bool = False
     rotate: int = 0
     flip: str | None = None
+    track: int | None = None
     threads: int = 2
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class SourceOptions:
         _check("--fps", self.fps, f"{_LEAST_FPS:g} or more frames per second", least=_LEAST_FPS)
         _check("--timeout", self.timeout_s, "more than 0 seconds", above=0)
         _check("--reconnect", self.reconnect, "0 (off), 1, 2, … or forever", least=0)
+        _check("--track", self.track, "1 or more", least=1)
         _check("--decode-threads", self.threads, "1 or more", least=1)
         if (self.width is None) != (self.height is None):
             raise UsageError(

@@ -25,11 +25,16 @@ _AV_TIME_BASE = 1_000_000
 _LONGEST_INDEX = 500_000
 
 
-def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """Return the stream to decode: FFmpeg's choice, cover pictures left out.
+def video_stream(container: InputContainer, name: str, track: int | None = None) -> VideoStream:
+    """Return the stream to decode, cover pictures left out.
+
+    Args:
+        container: the open input.
+        name: the source as it may be shown.
+        track: which one, from 1; None for FFmpeg's choice.
 
     Raises:
-        SourceError: ``NOT_A_VIDEO`` or ``CODEC_UNSUPPORTED``.
+        SourceError: ``NOT_A_VIDEO``, ``NOT_FOUND`` (no such track) or ``CODEC_UNSUPPORTED``.
     """
     pictures = _tracks(container)
     if not pictures:
@@ -38,6 +43,14 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
         raise SourceError(f"{name}: no picture in it, only {held}", reason="NOT_A_VIDEO")
     best = container.streams.best("video")
     chosen = next((stream for stream in pictures if stream is best), pictures[0])
+    if track is not None:
+        if track > len(pictures):
+            raise SourceError(
+                f"{name}: it has {len(pictures)} video track{'s' * (len(pictures) > 1)}. "
+                f"Received: --track {track}",
+                reason="NOT_FOUND",
+            )
+        chosen = pictures[track - 1]
     if chosen.codec_context is None:
         raise SourceError(
             f"{name}: FFmpeg has no decoder for its picture", reason="CODEC_UNSUPPORTED"
@@ -77,8 +90,7 @@ def others_left_out(container: InputContainer, chosen: VideoStream) -> str | Non
     number = tracks.index(chosen) + 1
     return (
         f"{len(tracks)} video tracks; only number {number} ({chosen.width}x{chosen.height}) is "
-        f"segmented. Another one alone: ffmpeg -i FILE -map 0:v:N -map 0:a? -c copy OTHER_FILE "
-        "(N counts from 0)"
+        f"segmented. Another one: --track N (1 to {len(tracks)})"
     )
 
 

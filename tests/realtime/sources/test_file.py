@@ -284,6 +284,14 @@ def test_a_second_video_track_is_left_out_aloud(
     assert numbers(read(path)) == [0, 1, 2, 3, 4]
     (said,) = [line.message for line in caplog.records if "tracks" in line.message]
     assert "2 video tracks; only number 1 (96x64) is segmented" in said
+    caplog.clear()
+    rear = read(path, track=2)
+    assert numbers(rear) == [0, 1, 2, 3, 4]
+    assert {(frame.video.width, frame.video.height) for frame in rear} == {(48, 32)}
+    assert "tracks" not in caplog.text  # who names one knows
+    with pytest.raises(SourceError, match=r"it has 2 video tracks. Received: --track 3") as caught:
+        read(path, track=3)
+    assert caught.value.reason == "NOT_FOUND"
 
 
 def test_a_decoder_device_that_is_absent_is_replaced_by_software(
