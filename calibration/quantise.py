@@ -20,11 +20,12 @@ from rtseg.calibration.cache import CalibrationCache, write_atomically
 from rtseg.calibration.calibration_set import CalibrationSet
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.methods import METHODS, PERCENTILE
-from rtseg.calibration.network import FloatNetwork, load_network, set_spec
+from rtseg.calibration.network import FloatNetwork, load_network
 from rtseg.calibration.observe import Progress, channel_means, observe
 from rtseg.calibration.qdq import LeftOut, always_float, insert_qdq, tensors_to_quantise
 from rtseg.calibration.sensitivity import Reference, Sensitivity, scan
 from rtseg.calibration.thresholds import check_method, threshold
+from rtseg.engines.deployable import set_description
 from rtseg.engines.spec import EngineSpec
 
 CHECK_IMAGES = 16

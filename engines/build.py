@@ -24,6 +24,7 @@ from rtseg.engines.planfile import (
 )
 from rtseg.engines.targets import check_target, shown_target
 from rtseg.engines.tensorrt import PlanOptions, Progress, Runtime, build_plan, load_runtime
+from rtseg.engines.uint8_casts import cast_through_float
 from rtseg.engines.versions import own_version
 
 _log = logging.getLogger(__name__)

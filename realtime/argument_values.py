@@ -39,7 +39,7 @@ def number(
         limits = limits.removesuffix(" on") if above else limits
         try:
             value = kind(text)
-            if isinstance(value, int) and value > LARGEST:
+            if whole and value > LARGEST:
                 limits = f"from {least:g} to {min(most, LARGEST)}"
                 value = math.nan
         except ValueError:

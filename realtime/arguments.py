@@ -14,6 +14,7 @@ from rtseg.realtime.argument_values import (
     seconds,
 )
 from rtseg.realtime.parser import Once, Parser, ShowVersions
+from rtseg.realtime.source_arguments import add_source_options
 
 DESCRIPTION = """\
 Segment live video of streets: camera, stream or file in, coloured video, class ids or a
@@ -100,6 +101,14 @@ def _add_input(parser: Parser) -> None:
         help="keep the newest N of them, delete the oldest (default: all)",
     )
     group.add_argument(
+        "--record",
+        action=Once,
+        type=file_name,
+        metavar="FILE|DIR",
+        help="the pictures as they came, with the sound, beside the outputs; a directory for "
+        "several sources",
+    )
+    group.add_argument(
         "--labels-out",
         action=Once,
         type=file_name,
@@ -116,8 +125,19 @@ def _add_input(parser: Parser) -> None:
         "--jsonl",
         action=Once,
         type=file_name,
-        metavar="FILE",
-        help="one line a frame: time, class shares, stage times",
+        metavar="FILE|-",
+        help="one line a frame: time, class shares, stage times; -: on standard output",
+    )
+    group.add_argument(
+        "--batch",
+        action="store_true",
+        help="each video file by itself, one after the other: --source takes folders, patterns "
+        "and lists of them, names of outputs take {stem}",
+    )
+    group.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="with --batch: leave out clips that have an output already",
     )
     group.add_argument("-y", "--overwrite", action="store_true", help="replace existing files")
 
@@ -198,6 +218,13 @@ def _add_view(parser: Parser) -> None:
         "--classes", action=Once, metavar="A,B", help="colour only these; names or ids"
     )
     group.add_argument("--ignore-class", action=Once, metavar="A,B", help="do not colour these")
+    group.add_argument(
+        "--ignore-mask",
+        action=Once,
+        type=file_name,
+        metavar="FILE.png",
+        help="a picture laid over the frame: where it is white, nothing is said (bonnet, clock)",
+    )
     group.add_argument("--legend", action="store_true", help="names and colours in the picture")
     group.add_argument(
         "--hud",
@@ -319,6 +346,12 @@ def _add_encode(parser: Parser) -> None:
         "--crf", action=Once, type=number(int, 0, 63), metavar="N", help="quality, less is better"
     )
     group.add_argument("--bitrate", action=Once, metavar="N[k|M]", help="instead of --crf")
+    group.add_argument(
+        "--preset",
+        action=Once,
+        metavar="NAME",
+        help="of the encoder: ultrafast (h264's default) to veryslow; slower is smaller",
+    )
     group.add_argument("--no-audio", action="store_true", help="leave sound and subtitles out")
 
 

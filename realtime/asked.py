@@ -180,6 +180,7 @@ def sink_options(
         crf=options.crf,
         bitrate_bps=None if options.bitrate is None else parse_bitrate(options.bitrate),
         audio=not options.no_audio,
+        preset=options.preset,
         creation_time=options.redact is None,
     )
     return SinkOptions(
@@ -191,6 +192,7 @@ def sink_options(
         segment=segment_options(
             options.segment, options.segment_files, [*texts, *filter(None, [options.record])]
         ),
+        inputs=inputs,
     )
 
 

@@ -7,6 +7,8 @@ import io
 import os
 import sys
 
+from rtseg.engines.wholefile import is_full
+
 
 def open_closed_streams() -> None:
     """Give what is printed somewhere to go where a stream was closed before the start."""
@@ -38,7 +40,7 @@ def reason_and_text(error: Exception) -> tuple[str, str]:
         return "INTERNAL", f"unexpected {type(error).__name__}: {error} (--debug shows where)"
     what = f"{error.filename}: " if error.filename is not None else ""
     text = f"{what}{error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return "NO_SPACE", text
     if error.errno == errno.EPIPE:
         return "OUTPUT_CLOSED", text

@@ -12,6 +12,7 @@ class RealtimeError(Exception):
             ``PERMISSION_DENIED``, ``CONNECTION_FAILED``, ``AUTH_FAILED``, ``TIMEOUT``,
             ``CODEC_UNSUPPORTED``, ``PROTOCOL_UNSUPPORTED``, ``NOT_A_VIDEO``, ``NOT_A_CAMERA``,
             ``BUSY``, ``NO_FRAMES``, ``READ_FAILED``, ``ENDED``, ``NO_SPACE``, ``NO_MEMORY``,
+            ``NO_BANDWIDTH``,
             ``EXISTS``, ``SAME_FILE``, ``NOT_WRITABLE``, ``WRITE_FAILED``, ``ENCODE_FAILED``,
             ``BAD_NAME``, ``IS_A_DIRECTORY``, ``BROKEN_PIPE``, ``OUTPUT_CLOSED``,
             ``NO_DISPLAY``, ``NOT_INSTALLED``, ``LIBRARY_CLASH``, ``NOT_OPEN``, ``CLOSED``,

@@ -19,15 +19,16 @@ logging.addLevelName(NOTICE, "NOTICE")
 
 
 class _TextFormatter(logging.Formatter):
-    def __init__(self, *, timed: bool) -> None:
+    def __init__(self, program: str, *, timed: bool) -> None:
         super().__init__()
+        self._program = program
         self._timed = timed
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.localtime(record.created)
         when = time.strftime("%Y-%m-%d %H:%M:%S ", moment) if self._timed else ""
         level = "" if record.levelno in (logging.INFO, NOTICE) else f"{record.levelname.lower()}: "
-        return f"{when}rt-seg: {level}{record.getMessage()}"
+        return f"{when}{self._program}: {level}{record.getMessage()}"
 
 
 class _JsonFormatter(logging.Formatter):

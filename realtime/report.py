@@ -12,6 +12,7 @@ from typing import Any
 
 from rtseg.engines.engine import EngineProfile
 from rtseg.engines.spec import EngineSpec
+from rtseg.engines.threads import available_cores
 from rtseg.engines.wholefile import is_full, write_whole
 from rtseg.realtime import environment
 from rtseg.realtime.errors import SinkError

@@ -27,7 +27,6 @@ from rtseg.realtime.asked import (
     view_options,
 )
 from rtseg.realtime.controls import Controls
-from rtseg.realtime.early import EarlyEngine
 from rtseg.realtime.ending import reason_and_text
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.hud import HudText

@@ -35,7 +35,9 @@ from rtseg.realtime.sinks.resolve import (
     takes_sound,
 )
 from rtseg.realtime.sinks.sink import Sink
+from rtseg.realtime.sinks.source_pictures import SourcePicturesSink
 from rtseg.realtime.sources.lavfi import is_live
+from rtseg.realtime.sources.pipe import is_pipe
 from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.sources.several import NamedSource
 from rtseg.realtime.stream import Stream
@@ -180,6 +182,8 @@ def _is_live(source: NamedSource, pipes_live: bool) -> bool:
     spec = source.spec
     if spec.kind == "lavfi":
         return is_live(spec.target)
+    if pipes_live and spec.kind in ("stdin", "file"):
+        return spec.kind == "stdin" or is_pipe(Path(spec.target))
     return spec.kind in ("camera", "stream", "screen")
 
 

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from rtseg.engines.wholefile import is_full
-from rtseg.realtime.errors import exit_code_of
+from rtseg.realtime.ending import give_up_output, reason_and_text
+from rtseg.realtime.errors import UsageError, exit_code_of
+from rtseg.realtime.parser import Parser, parsed
+from rtseg.realtime.sinks.network import without_secrets
 
 TERMINATED = 143
 
@@ -86,20 +88,3 @@ def say_failure(program: str, error: Exception, typed: Sequence[str] | None = No
     except OSError:
         give_up_output()
     return exit_code_of(error)
-
-
-def _said(error: Exception) -> tuple[str, str]:
-    # Python's own have a reason, too: a sentence.
-    if (reason := getattr(error, "reason", "")) and not isinstance(error, UnicodeError):
-        return str(reason), str(error)
-    if isinstance(error, MemoryError):
-        return "NO_MEMORY", str(error) or "the machine has no memory left"
-    if not isinstance(error, OSError):
-        return "INTERNAL", f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-    what = f"{error.filename}: " if error.filename is not None else ""
-    text = f"{what}{error.strerror or error}"
-    if is_full(error):
-        return "NO_SPACE", text
-    if error.errno == errno.EPIPE:
-        return "OUTPUT_CLOSED", text
-    return ("PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"), text

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.engines.quality import DEFAULT_QUALITY, FILE_NAME, QUALITIES
+from rtseg.engines.shipped import shipped_models
+from rtseg.engines.wholefile import replacing, write_whole
 from rtseg.realtime.argument_values import input_size
 
 MOST_MIB = 25.0

@@ -400,30 +400,3 @@ class VideoFileSink(Sink):
                 container.close()  # writes nothing: the file is closed
             except coding_errors() as error:
                 _log.debug("%s: %s", self.name, error)
-
-
-class _StandardOutput:
-    """Standard output, as PyAV writes it: no seeking."""
-
-    name = "-"
-
-    def __init__(self) -> None:
-        self._stream: BinaryIO = sys.stdout.buffer
-        self.failure: OSError | None = None
-        self.closed = False
-        self.end = 0
-
-    def write(self, data: bytes) -> int:
-        try:
-            self._stream.write(data)
-            self._stream.flush()
-        except OSError as error:
-            self.failure = error
-            raise
-        return len(data)
-
-    def mark(self) -> None:
-        pass
-
-    def abandon(self) -> None:
-        self.closed = True

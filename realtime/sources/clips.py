@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rtseg.realtime.errors import SourceError, UsageError
-from rtseg.realtime.sources.images import natural_key
+from rtseg.realtime.sources.find_images import is_video, natural_key
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.several import NamedSource, name_sources, typed_sources
-
-VIDEO_SUFFIXES = (
-    *(".3gp", ".264", ".265", ".asf", ".avi", ".dav", ".dv", ".flv", ".h264", ".h265", ".hevc"),
-    *(".insv", ".ivf", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
-    *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
-)
 
 
 def find_clips(texts: Sequence[str]) -> list[NamedSource]:
@@ -42,10 +36,10 @@ def _clips(text: str) -> list[Path]:
         if path.is_file():
             return [path]
         if path.is_dir():
-            clips = [file for file in path.iterdir() if _is_clip(file)]
+            clips = [file for file in path.iterdir() if is_video(file)]
         elif glob.has_magic(text):
             clips = [
-                file for name in glob.glob(text, recursive=True) if _is_clip(file := Path(name))
+                file for name in glob.glob(text, recursive=True) if is_video(file := Path(name))
             ]
         else:
             raise UsageError(
@@ -61,8 +55,3 @@ def _clips(text: str) -> list[Path]:
     if not clips:
         raise SourceError(f"{shown(text)}: no video file there", reason="NOT_FOUND")
     return sorted(clips, key=lambda file: natural_key(str(file)))
-
-
-def _is_clip(file: Path) -> bool:
-    hidden = file.name.startswith(".")
-    return file.suffix.lower() in VIDEO_SUFFIXES and not hidden and file.is_file()

@@ -22,6 +22,7 @@ from rtseg.realtime.sources.pace import Pace
 from rtseg.realtime.sources.passthrough import Passthrough
 from rtseg.realtime.sources.probe import (
     count_frames,
+    creation_time,
     length_s,
     others_left_out,
     video_stream,

@@ -42,6 +42,7 @@ class FileSource(ContainerSource):
             options,
             live=options.live and is_pipe(path),
             sound=True,
+            path=path,
         )
         self._place = path
         self._pipe: int | None = None
@@ -61,10 +62,10 @@ class FileSource(ContainerSource):
         return container
 
     def _target(self) -> str | Pipe:
-        if not is_pipe(self._path):
+        if not is_pipe(self._place):
             if self._options.live:
                 log.warning("%s: --live has no effect, it is no pipe", self._name)
-            return f"file:{self._path}"
+            return f"file:{self._place}"
         # FFmpeg would wait for a writer where nothing can call it back.
         try:
             self._pipe = open_pipe(self._place)
@@ -72,7 +73,7 @@ class FileSource(ContainerSource):
             why = (error.strerror or str(error)).lower()
             raise SourceError(f"{self._name}: {why}", reason="PERMISSION_DENIED") from None
         limit_s = self._options.timeout_s if self._live else None
-        pipe = Pipe(self._pipe, str(self._path), self._gate.is_shut, limit_s)
+        pipe = Pipe(self._pipe, str(self._place), self._gate.is_shut, limit_s)
         self._options = read_once(pipe, self._options)
         return pipe
 

@@ -7,19 +7,17 @@ import re
 from pathlib import Path
 
 from rtseg.realtime.errors import SourceError, UsageError
+from rtseg.realtime.numbered import CODE, written
 from rtseg.realtime.sources.naming import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-# fmt: off
 VIDEO_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts",
-    ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".flv", ".3gp", ".ogv",
-    ".mjpeg", ".mjpg", ".h264", ".264", ".hevc", ".h265", ".265",
+    *(".3gp", ".264", ".265", ".asf", ".avi", ".dav", ".dv", ".flv", ".h264", ".h265", ".hevc"),
+    *(".insv", ".ivf", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-# fmt: on
 _FEW = 3
-_ADVICE = 'A video is a source of its own: for v in *.mp4; do rt-seg "$v" OUT_DIR; done'
-_NUMBERED = re.compile(r"%(0?)([0-9]*)d")
+_ADVICE = "Videos are run one after the other by rt-seg --batch 'DIR/*.mp4' 'OUT/{stem}_seg.mp4'"
 
 
 def find_images(place: str) -> list[Path]:
@@ -36,14 +34,14 @@ def find_images(place: str) -> list[Path]:
             return [path]
         if path.is_dir():
             missing = f"no pictures in this folder (allowed: {allowed})"
-        elif _NUMBERED.search(path.name):
+        elif CODE.search(path.name):
             missing = "no pictures"
         else:
             missing = f"no pictures match (allowed: {allowed})"
         matching = _matching(place)
-        videos_there = list(filter(_is_video, matching))
-        if _NUMBERED.search(path.name) and not path.is_dir():
-            found = [file for file in matching if not _is_video(file)]  # of any suffix
+        videos_there = list(filter(is_video, matching))
+        if CODE.search(path.name) and not path.is_dir():
+            found = [file for file in matching if not is_video(file)]  # of any suffix
         else:
             found = sorted(filter(_is_image, matching), key=lambda file: natural_key(str(file)))
     except PermissionError:
@@ -63,7 +61,7 @@ def find_images(place: str) -> list[Path]:
 def videos_left_out(place: str) -> str | None:
     """Return what to say of videos among the pictures of a folder or glob, None without any."""
     try:
-        videos = _named(list(filter(_is_video, _matching(place))))
+        videos = _named(list(filter(is_video, _matching(place))))
     except (OSError, ValueError, re.error, SourceError):
         return None
     return f"left out: {videos}. {_ADVICE}" if videos else None
@@ -76,7 +74,7 @@ def _matching(place: str) -> list[Path]:
         return []
     if path.is_dir():
         return list(path.iterdir())
-    if _NUMBERED.search(path.name):
+    if CODE.search(path.name):
         return _numbered(path)
     return [Path(file) for file in glob.glob(place, recursive=True)]
 
@@ -101,23 +99,21 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
 
 
-def _is_video(file: Path) -> bool:
-    return (
-        file.suffix.lower() in VIDEO_SUFFIXES
-        and not file.name.startswith(".")
-        and not file.is_dir()
-    )
+def is_video(file: Path) -> bool:
+    """Say whether a file is a video by its name; hidden ones are none."""
+    hidden = file.name.startswith(".")
+    return file.suffix.lower() in VIDEO_SUFFIXES and not hidden and file.is_file()
 
 
 def _numbered(pattern: Path) -> list[Path]:
-    pieces = _NUMBERED.split(pattern.name)
+    pieces = CODE.split(pattern.name)
     if len(pieces) != 4:
         raise UsageError(
             f"a pattern has one number, such as frame_%06d.png. Received: {shown(str(pattern))}"
         )
     before, zero, digits, after = pieces
     least = int(digits or 1)
-    name = re.compile(re.escape(before) + r"( *[0-9]+)" + re.escape(after))
+    name = re.compile(re.escape(before) + f"({written(f'%{zero}{digits}d')})" + re.escape(after))
     found = []
     if pattern.parent.is_dir():
         for file in pattern.parent.iterdir():

@@ -11,6 +11,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from rtseg.realtime.errors import SourceError, UsageError
+from rtseg.realtime.fileurl import path_of_url
+from rtseg.realtime.numbered import CODE
 from rtseg.realtime.sources.elsewhere import GSTREAMER, advice_for_scheme, is_gstreamer
 from rtseg.realtime.sources.find_images import SUFFIXES
 from rtseg.realtime.sources.login import escaped_login
@@ -182,12 +184,11 @@ def _by_scheme(text: str) -> SourceSpec | None:
     path = path_of_url(text)
     match = _SCHEME.match(text)
     if match is None:
-        return _by_path(unquote(text[5:])) if text.startswith("file:") else None
+        return None if path is None else _by_path(path)
+    if path is not None:
+        return _by_path(path) or _missing(path)
     scheme = match[1].lower()
     rest = text[match.end() :]
-    if scheme == "file":
-        path = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
-        return _by_path(unquote(path)) or _missing(unquote(path))
     if scheme == "v4l2":
         if not rest.startswith("/"):
             raise UsageError(f"v4l2:// needs a device: v4l2:///dev/video0. Received: {shown(text)}")

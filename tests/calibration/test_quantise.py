@@ -17,7 +17,7 @@ from rtseg.calibration.cache import CalibrationCache
 from rtseg.calibration.calibration_set import CalibrationSet, select_images
 from rtseg.calibration.errors import CalibrationError
 from rtseg.calibration.methods import METHODS
-from rtseg.calibration.network import load_network, set_spec
+from rtseg.calibration.network import load_network
 from rtseg.calibration.observe import GraphRunner, observe
 from rtseg.calibration.qdq import tensors_to_quantise
 from rtseg.calibration.quantise import QuantisationReport, quantise_onnx
