@@ -11,9 +11,8 @@ from rtseg.engines.cut import Enlargement
 from rtseg.engines.graph import LABELS, SCORES
 from rtseg.engines.labels import VOID_ID
 from rtseg.engines.openvino_runtime import load_openvino
-from rtseg.engines.ports import Layout, SegmentationOutput
+from rtseg.engines.ports import SegmentationOutput, score_layout
 
-_LAYOUTS: dict[int, dict[int, Layout]] = {4: {1: "nchw", 3: "nhwc"}, 3: {0: "nchw", 2: "nhwc"}}
 _KEEPS_IDS = ("Convert", "Reshape", "Squeeze", "Unsqueeze")
 _HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
 _ALIGNED = "align_corners"
@@ -46,7 +45,7 @@ def scores_behind(
         return None, None
     lengths = list(scores.get_shape())
     axes = len(lengths)
-    layout = _LAYOUTS.get(axes, {}).get(node.get_attributes()["axis"] % max(axes, 1))
+    layout = score_layout(axes, node.get_attributes()["axis"])
     if layout is None:
         return None, None
     channels, rows, columns = lengths[-3:] if layout == "nchw" else (lengths[-1], *lengths[-3:-1])

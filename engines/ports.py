@@ -101,6 +101,22 @@ class SegmentationOutput:
         return 1, self.height, self.width, self.channels
 
 
+_SCORE_LAYOUTS: dict[int, dict[int, Layout]] = {
+    4: {1: "nchw", 3: "nhwc"},
+    3: {0: "nchw", 2: "nhwc"},  # without the batch's axis
+}
+
+
+def score_layout(axes: int, axis: int) -> Layout | None:
+    """Return the layout of scores whose maximum is taken along an axis; None where it is no class.
+
+    Args:
+        axes: how many the scores have.
+        axis: which one, counted from the last where below zero.
+    """
+    return _SCORE_LAYOUTS.get(axes, {}).get(axis % max(axes, 1))
+
+
 def list_ports(ports: Sequence[Port]) -> str:
     """Return the ports as one line for a message."""
     return ", ".join(str(port) for port in ports) or "none"

@@ -12,9 +12,8 @@ from typing import Any
 from rtseg.engines import onnxfile
 from rtseg.engines.inner_shapes import settle_shapes
 from rtseg.engines.labels import VOID_ID
-from rtseg.engines.ports import Layout, SegmentationOutput
+from rtseg.engines.ports import SegmentationOutput, score_layout
 
-_LAYOUTS: dict[int, dict[int, Layout]] = {4: {1: "nchw", 3: "nhwc"}, 3: {0: "nchw", 2: "nhwc"}}
 _KEEPS_IDS = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 _FLOATS = ("float32", "float16")
 
@@ -57,7 +56,7 @@ def scores_behind(model: Any, output: SegmentationOutput) -> SegmentationOutput 
         if port.dtype not in _FLOATS or port.shape is None:
             return None
         axes = len(port.shape)
-        layout = _LAYOUTS.get(axes, {}).get(_axis_of(node) % max(axes, 1))
+        layout = score_layout(axes, _axis_of(node))
         if layout is None:
             return None
         channels, rows, columns = (

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -59,8 +60,6 @@ def save(net: TinyNet, end: str, path: Path) -> Path:
 
 
 def save_ir(path: Path) -> Path:
-    import openvino
-
     openvino.save_model(openvino.convert_model(path), path.with_suffix(".xml"), False)
     return path.with_suffix(".xml")
 
@@ -87,8 +86,6 @@ def test_it_is_used_from_its_scores_on(tmp_path: Path, end: str, backend: str) -
 @pytest.mark.parametrize("kind", ["onnx", "ir"])
 @pytest.mark.parametrize("end", list(ENDS))
 def test_numbers_that_are_none_show(tmp_path: Path, end: str, kind: str) -> None:
-    import openvino
-
     path = save(TinyNet(end="nchw", classes=21), end, tmp_path / "net.onnx")
     adapted = adapt_onnx(path) if kind == "onnx" else adapt_ir(openvino.Core(), save_ir(path))
     assert adapted.guarded
