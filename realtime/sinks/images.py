@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.realtime.errors import SinkError, UsageError
-from rtseg.realtime.frame import U8, Rendered
+from rtseg.realtime.frame import U8, Frame, Rendered
 from rtseg.realtime.numbered import CODE, is_pattern, names_of
 from rtseg.realtime.sinks.outfile import refuse_existing, refuse_input, write_whole
 from rtseg.realtime.sinks.sink import Sink, SinkContext
@@ -56,7 +57,30 @@ def save_picture(picture: av.VideoFrame, path: Path) -> None:
     write_whole(path, encode_image(to_bgr(picture), path.suffix))
 
 
-class ImageSink(Sink):
+class _PictureFiles(Sink):
+    """Writes pictures as images; where each goes is left open."""
+
+    any_size = True
+    _open = False
+
+    @abstractmethod
+    def _path_of(self, frame: Frame) -> Path:
+        """Return where the picture of a frame goes."""
+
+    def write(self, item: Rendered) -> None:
+        """Write the image; see :meth:`Sink.write`."""
+        if not self._open:
+            raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
+        if item.picture is None:
+            raise SinkError(f"{self.name} needs pictures. Received: none", reason="BAD_INPUT")
+        save_picture(item.picture, self._path_of(item.frame))
+
+    def close(self) -> None:
+        """Stop; see :meth:`Sink.close`."""
+        self._open = False
+
+
+class ImageSink(_PictureFiles):
     """Writes every picture as an image; the number in the name is the frame's index.
 
     Args:
@@ -67,13 +91,10 @@ class ImageSink(Sink):
         UsageError: no number in the name, or no image suffix.
     """
 
-    any_size = True
-
     def __init__(self, pattern: str | Path, *, overwrite: bool = False) -> None:
         self.name = str(pattern)
         self._pattern = Path(pattern)
         self._overwrite = overwrite
-        self._open = False
         suffix = self._pattern.suffix.lower()
         if not is_pattern(self.name) or suffix not in IMAGE_SUFFIXES:
             raise UsageError(
@@ -86,21 +107,12 @@ class ImageSink(Sink):
         refuse_matches(self._pattern.parent, names_of(self.name).fullmatch, self._overwrite)
         self._open = True
 
-    def write(self, item: Rendered) -> None:
-        """Write one image; see :meth:`Sink.write`."""
-        if not self._open:
-            raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
-        if item.picture is None:
-            raise SinkError(f"{self.name} needs pictures. Received: none", reason="BAD_INPUT")
-        name = CODE.sub(lambda m: m[0] % item.frame.index, self._pattern.name)
-        save_picture(item.picture, self._pattern.with_name(name))
-
-    def close(self) -> None:
-        """Stop; see :meth:`Sink.close`."""
-        self._open = False
+    def _path_of(self, frame: Frame) -> Path:
+        name = CODE.sub(lambda m: m[0] % frame.index, self._pattern.name)
+        return self._pattern.with_name(name)
 
 
-class PictureSink(Sink):
+class PictureSink(_PictureFiles):
     """Writes the picture of a source that is a single one.
 
     Args:
@@ -108,13 +120,10 @@ class PictureSink(Sink):
         overwrite: whether an existing file may be replaced.
     """
 
-    any_size = True
-
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         self.name = str(path)
         self.path = Path(path)
         self._overwrite = overwrite
-        self._open = False
 
     def open(self, context: SinkContext) -> None:
         """Look whether there is one picture to come, and room for it; see :meth:`Sink.open`."""
@@ -126,17 +135,8 @@ class PictureSink(Sink):
         refuse_folder(self.path.parent)
         self._open = True
 
-    def write(self, item: Rendered) -> None:
-        """Write the image; see :meth:`Sink.write`."""
-        if not self._open:
-            raise SinkError(f"{self.name} is closed. Allowed: writing between open and close")
-        if item.picture is None:
-            raise SinkError(f"{self.name} needs pictures. Received: none", reason="BAD_INPUT")
-        save_picture(item.picture, self.path)
-
-    def close(self) -> None:
-        """Stop; see :meth:`Sink.close`."""
-        self._open = False
+    def _path_of(self, frame: Frame) -> Path:
+        return self.path
 
 
 def needs_number(name: str) -> UsageError:

@@ -21,7 +21,14 @@ _ADVICE = "Videos are run one after the other by rt-seg --batch 'DIR/*.mp4' 'OUT
 
 
 def find_images(place: str) -> list[Path]:
+    """Return the pictures that a place stands for; see :func:`look_for_images`."""
+    return look_for_images(place)[0]
+
+
+def look_for_images(place: str) -> tuple[list[Path], list[Path]]:
     """Return the pictures that a folder, glob, numbered pattern or path stands for, in order.
+
+    And the videos among them, which are left out.
 
     Raises:
         SourceError: ``NOT_FOUND`` or ``PERMISSION_DENIED``.
@@ -31,7 +38,7 @@ def find_images(place: str) -> list[Path]:
     allowed = ", ".join(SUFFIXES)
     try:
         if path.is_file():
-            return [path]
+            return [path], []
         if path.is_dir():
             missing = f"no pictures in this folder (allowed: {allowed})"
         elif CODE.search(path.name):
@@ -55,23 +62,17 @@ def find_images(place: str) -> list[Path]:
         if videos:
             missing = f"{missing}, but {videos}. {_ADVICE}"
         raise SourceError(f"{shown(place)}: {missing}", reason="NOT_FOUND")
-    return found
+    return found, videos_there
 
 
-def videos_left_out(place: str) -> str | None:
-    """Return what to say of videos among the pictures of a folder or glob, None without any."""
-    try:
-        videos = _named(list(filter(is_video, _matching(place))))
-    except (OSError, ValueError, re.error, SourceError):
-        return None
-    return f"left out: {videos}. {_ADVICE}" if videos else None
+def say_left_out(videos: list[Path]) -> str:
+    """Return what to say of videos among pictures, at least one."""
+    return f"left out: {_named(videos)}. {_ADVICE}"
 
 
 def _matching(place: str) -> list[Path]:
     """Return every file that a folder, pattern or glob stands for; numbered ones in order."""
     path = Path(place)
-    if path.is_file():
-        return []
     if path.is_dir():
         return list(path.iterdir())
     if CODE.search(path.name):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rtseg.engines.upright import Turner, upright_still
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.frame import Frame, SourceInfo, now_ns
-from rtseg.realtime.sources.find_images import find_images, videos_left_out
+from rtseg.realtime.sources.find_images import look_for_images, say_left_out
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions, exact
 from rtseg.realtime.sources.pyav import open_input
@@ -68,9 +68,9 @@ class ImageSource(Source):
         fps = DEFAULT_FPS
         if options.fps is not None:
             fps = exact(options.fps)
-        files = find_images(self._place)
-        if left := videos_left_out(self._place):
-            log.warning("%s: %s", self._name, left)
+        files, videos = look_for_images(self._place)
+        if videos:
+            log.warning("%s: %s", self._name, say_left_out(videos))
         begin = -(-exact(options.start_s) * fps // 1)
         end = None
         if options.duration_s is not None:

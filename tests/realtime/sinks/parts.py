@@ -125,3 +125,14 @@ class BrokenStream:
 
     def encode(self, frame: object, *_: object) -> list[av.Packet]:
         raise av.error.ExternalError(-542398533, "Generic error in an external library")
+
+
+def fill_with_noise(sink: Sink, written: list[Rendered]) -> None:
+    """Write frames that hardly compress, until that fails; what was written is added to a list."""
+    random = np.random.default_rng(0)
+    for item in rendered(3000, size=(320, 240)):
+        assert item.picture is not None
+        luma = np.frombuffer(item.picture.planes[0], np.uint8).reshape(240, -1)
+        luma[:8] = random.integers(0, 255, luma[:8].shape, np.uint8)
+        sink.write(item)
+        written.append(item)

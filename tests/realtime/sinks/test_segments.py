@@ -27,7 +27,15 @@ from rtseg.realtime.sources.resolve import open_source
 from rtseg.realtime.view import ViewOptions
 from rtseg.realtime.wallclock import utc_text
 from tests.media import frame_number, make_video
-from tests.realtime.sinks.parts import TICKS, TIME_BASE, context, read, rendered, write_frames
+from tests.realtime.sinks.parts import (
+    TICKS,
+    TIME_BASE,
+    context,
+    fill_with_noise,
+    read,
+    rendered,
+    write_frames,
+)
 
 SECOND = SegmentOptions(length_s=Fraction(1))
 VFR_MS = list(itertools.accumulate(itertools.islice(itertools.cycle([40, 8, 210, 33, 4, 90]), 90)))
@@ -376,18 +384,9 @@ def test_a_killed_writer_leaves_files_that_play(tmp_path, suffix):
 def test_a_full_disk_leaves_files_that_play(tiny_disk):
     sink = SegmentedVideoSink(tiny_disk / "s.mp4", SECOND, EncodeOptions(crf=30))
     sink.open(context((320, 240)))
-    random = np.random.default_rng(0)
     written = []
-
-    def fill():
-        for item in rendered(3000, size=(320, 240)):
-            luma = np.frombuffer(item.picture.planes[0], np.uint8).reshape(240, -1)
-            luma[:8] = random.integers(0, 255, luma[:8].shape, np.uint8)
-            sink.write(item)
-            written.append(item)
-
     with pytest.raises(SinkError) as caught:
-        fill()
+        fill_with_noise(sink, written)
     sink.close()
     assert caught.value.reason == "NO_SPACE"
     files = sorted(tiny_disk.iterdir())

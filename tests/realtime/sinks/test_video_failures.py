@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from rtseg.realtime.errors import SinkError, UsageError
-from rtseg.realtime.frame import Rendered
 from rtseg.realtime.sinks.encode import EncodeOptions
 from rtseg.realtime.sinks.video import VideoFileSink
 from tests.media import frame_number, make_video
@@ -26,6 +25,7 @@ from tests.realtime.sinks.parts import (
     TIME_BASE,
     BrokenStream,
     context,
+    fill_with_noise,
     read,
     rendered,
     tolerance,
@@ -168,18 +168,9 @@ def test_a_full_disk_leaves_a_file_that_plays(tiny_disk, suffix):
     path = tiny_disk / f"a{suffix}"
     sink = VideoFileSink(path, EncodeOptions(crf=30))
     sink.open(context((320, 240)))
-    random = np.random.default_rng(0)
-    written: list[Rendered] = []
-
-    def fill():
-        for item in rendered(3000, size=(320, 240)):
-            luma = np.frombuffer(item.picture.planes[0], np.uint8).reshape(240, -1)
-            luma[:8] = random.integers(0, 255, luma[:8].shape, np.uint8)
-            sink.write(item)
-            written.append(item)
-
+    written = []
     with pytest.raises(SinkError) as caught:
-        fill()
+        fill_with_noise(sink, written)
     assert caught.value.reason == "NO_SPACE"
     assert "disk is full" in str(caught.value)
     with pytest.raises(SinkError):
