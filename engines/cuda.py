@@ -54,3 +54,8 @@ def find_gpu(index: int = 0) -> Gpu | NoGpu:
     if code:
         return NoGpu(f"the NVIDIA driver cannot describe GPU {index} (error {code})")
     return Gpu(name.value.decode(errors="replace"), f"{parts[0].value}.{parts[1].value}")
+
+
+def leave_context() -> None:
+    """Take the newest context off the calling thread's stack, if there is one."""
+    ctypes.CDLL(_LIBRARY).cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))

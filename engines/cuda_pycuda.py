@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
 
-from rtseg.engines.cuda import Gpu
+from rtseg.engines.cuda import Gpu, leave_context
 from rtseg.engines.cuda_layer import OUT_OF_MEMORY, U8, device_error
 from rtseg.engines.errors import EngineError
 from rtseg.engines.nvrtc import OPTIONS
@@ -45,8 +49,8 @@ class PyCuda:
         self.gpu = gpu
         self.package = f"pycuda {pycuda.VERSION_TEXT}"
         self._kept: dict[int, Any] = {}
-        # A function's description of its arguments is emptied and written anew at each call.
-        self._running = threading.Lock()
+        self._kernels: dict[int, list[int]] = {}
+        self._thread = threading.get_ident()
         with self._named("init"):
             driver.init()
             # Unlike Device.make_context: the one that TensorRT's own calls use.
@@ -150,7 +154,9 @@ class PyCuda:
 
         try:
             with self._named("compile"):
-                image = compile_source(source, no_extern_c=True, options=list(OPTIONS))
+                image = compile_source(
+                    source, nvcc=find_nvcc() or "nvcc", no_extern_c=True, options=list(OPTIONS)
+                )
         except OSError as error:  # nvcc cannot be run
             raise EngineError(
                 f"no compiler for the GPU's kernels: PyCUDA needs nvcc ({error})",
@@ -162,22 +168,26 @@ class PyCuda:
 
     def unload(self, module: int) -> None:
         """Unload a module."""
-        self._kept.pop(module, None)  # PyCUDA does so with the object
+        # PyCUDA does so with the object, which its kernels hold.
+        for kernel in self._kernels.pop(module, ()):
+            self._kept.pop(kernel, None)
+        self._kept.pop(module, None)
 
     def kernel(self, module: int, name: str) -> int:
         """Return a kernel of a module."""
         with self._named("get_function"):
             function = self._kept[module].get_function(name)
+        self._kernels.setdefault(module, []).append(id(function))
         return self._keep(id(function), function)
 
     def run(
         self, kernel: int, grid: tuple[int, int], block: tuple[int, int], job: bytes, stream: int
     ) -> None:
         """Run a kernel when the stream gets there."""
-        function = self._kept[kernel]
-        with self._running, self._named("prepared_async_call"):
-            function.prepare([f"{len(job)}s"])
-            function.prepared_async_call(grid, (*block, 1), self._kept[stream], job)
+        # Not by a prepared call: what it knows of the arguments is the function's, for all threads.
+        given = np.frombuffer(job, np.uint8)
+        with self._named("Function.__call__"):
+            self._kept[kernel](given, grid=grid, block=(*block, 1), stream=self._kept[stream])
 
     def memory(self) -> tuple[int, int]:
         """Return how many bytes of the GPU are free, and how many it has."""
@@ -193,6 +203,8 @@ class PyCuda:
             # From another thread than the one that opened it, PyCUDA keeps its reference.
             with suppress(self._driver.Error):
                 context.detach()
+            if threading.get_ident() == self._thread:
+                leave_context()  # to let it go, PyCUDA has made it current, and left it so
 
     def _keep(self, number: int, thing: Any) -> int:
         self._kept[number] = thing
@@ -200,15 +212,36 @@ class PyCuda:
 
     @contextmanager
     def _named(self, what: str) -> Iterator[None]:
-        """Turn the package's errors into ours."""
+        """Turn the package's errors into ours, with the driver's call where they name it."""
         driver = self._driver
         try:
             yield
-        except driver.MemoryError as error:
-            raise device_error(what, OUT_OF_MEMORY, "out of memory") from error
-        except driver.LaunchError as error:
-            raise device_error(what, _LAUNCH_FAILED, str(error)) from error
         except driver.Error as error:
+            # Its frames hold streams and modules, which live as long as their objects.
+            clear_frames(error.__traceback__)
             said = " ".join(str(error).split())
-            lost = any(word in said for word in _LOST_WORDS)
-            raise device_error(what, _ILLEGAL_ADDRESS if lost else _OTHER, said) from error
+            call, failed, why = said.partition(" failed: ")
+            if not failed:
+                call, why = what, said
+            why = why.removesuffix(" -")  # before the driver's own words, of which there were none
+            if isinstance(error, driver.MemoryError):
+                code = OUT_OF_MEMORY
+            elif isinstance(error, driver.LaunchError):
+                code = _LAUNCH_FAILED
+            else:
+                lost = any(word in why for word in _LOST_WORDS)
+                code = _ILLEGAL_ADDRESS if lost else _OTHER
+            raise device_error(call, code, why) from error
+        except UnicodeDecodeError as error:  # of what the driver was to say of a failure
+            raise device_error(what, _OTHER, "no reason was given") from error
+
+
+def find_nvcc() -> str | None:
+    """Return CUDA's compiler: that on the path, else of NVIDIA's Python packages; or None."""
+    if found := shutil.which("nvcc"):
+        return found
+    packages = find_spec("nvidia")
+    for folder in packages.submodule_search_locations or () if packages else ():
+        for tool in sorted(Path(folder).glob("*/bin/nvcc")):
+            return str(tool)
+    return None

@@ -9,9 +9,16 @@ loaded, as long as it is machine code or PTX.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
+
+from rtseg.engines.cuda_layer import Package
 
 SOURCE = r"""
 #define _GNU_SOURCE
@@ -75,7 +82,8 @@ int cuDevicePrimaryCtxRetain(void **context, int device) {
 int cuDevicePrimaryCtxRelease(int device) { count(5, -1); return 0; }
 int cuDevicePrimaryCtxRelease_v2(int device) { return cuDevicePrimaryCtxRelease(device); }
 int cuCtxPushCurrent(void *context) { depth++; return context == (void *)0x77 ? 0 : 201; }
-int cuCtxPopCurrent(void **context) { depth--; *context = (void *)0x77; return 0; }
+int cuCtxPopCurrent(void **context) { if (depth < 1) return 201;
+  depth--; if (context) *context = (void *)0x77; return 0; }
 int cuMemAlloc(uint64_t *address, size_t size) { CALLED(cuMemAlloc)
   count(0, 1); *address = (uint64_t)malloc(size); memset((void *)*address, 9, size); return 0; }
 int cuMemFree(uint64_t address) { CALLED(cuMemFree) count(0, -1); free((void *)address); return 0; }
@@ -129,9 +137,35 @@ int cuModuleGetFunction(Kernel **k, Module *m, const char *name) { CALLED(cuModu
   (*k)->size = size(); return (*k)->size > 128; }
 int cuLaunchKernel(Kernel *k, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, Stream *s, void **arguments, void **extra) {
-  CALLED(cuLaunchKernel) if (gz != 1 || bz != 1 || bx * by > 1024 || extra) return 1;
-  Op op = {RUN, .run = k->run, .grid = {gx, gy, bx, by}}; memcpy(op.job, arguments[0], k->size);
+  CALLED(cuLaunchKernel) if (gz != 1 || bz != 1 || bx * by > 1024) return 1;
+  const void *job = arguments ? arguments[0] : 0;
+  if (extra) { /* PyCUDA's way: all arguments as one run of bytes */
+    if (arguments || extra[0] != (void *)1 || extra[2] != (void *)2 || extra[4]) return 1;
+    job = extra[1]; if (*(size_t *)extra[3] != k->size) return 1; }
+  Op op = {RUN, .run = k->run, .grid = {gx, gy, bx, by}}; memcpy(op.job, job, k->size);
   append(&s->last, op); return 0; }
+
+/* PyCUDA is linked with the driver, by the names that its header gives the calls. */
+#define ALSO(name, other) extern __typeof__(name) other __attribute__((alias(#name)));
+ALSO(cuCtxPushCurrent, cuCtxPushCurrent_v2) ALSO(cuCtxPopCurrent, cuCtxPopCurrent_v2)
+ALSO(cuMemAlloc, cuMemAlloc_v2) ALSO(cuMemFree, cuMemFree_v2) ALSO(cuMemGetInfo, cuMemGetInfo_v2)
+ALSO(cuStreamDestroy, cuStreamDestroy_v2) ALSO(cuEventDestroy, cuEventDestroy_v2)
+ALSO(cuEventElapsedTime, cuEventElapsedTime_v2)
+ALSO(cuMemcpyHtoDAsync, cuMemcpyHtoDAsync_v2) ALSO(cuMemcpyDtoHAsync, cuMemcpyDtoHAsync_v2)
+int cuCtxGetDevice(int *device) { if (depth < 1) return 201; *device = 0; return 0; }
+int cuModuleLoadDataEx(Module **m, const char *image, unsigned options, int *names, void **values) {
+  int code = cuModuleLoadData(m, image); /* what is said of it: nothing, or what is no text */
+  for (unsigned n = 0; n < options; n++) {
+    if (names[n] == 5 && code == 999) *(char *)values[n] = 0xff;
+    if (names[n] == 4 || names[n] == 6) values[n] = (void *)(size_t)(code == 999); }
+  return code; }
+int cuFuncSetBlockShape(Kernel *k, int x, int y, int z) { CALLED(cuFuncSetBlockShape) return 0; }
+int cuDeviceComputeCapability(int *major, int *minor, int device) {
+  *major = 8; *minor = 9; return 0; }
+int cuGetErrorString(int code, const char **said) {
+  *said = code == 2 ? "out of memory" : code == 700 ? "an illegal memory access was encountered"
+        : code == 719 ? "unspecified launch failure" : code == 201 ? "invalid device context"
+        : "invalid argument"; return 0; }
 
 int cuGetProcAddress_v2(const char *name, void **address, int version, uint64_t flags,
                         int *status) {
@@ -158,6 +192,35 @@ def build_driver(folder: Path) -> Path | None:
         check=True,
     )
     return library
+
+
+def run_suites(folder: Path, *names: str, package: Package) -> None:
+    """Run test files of this folder on the driver in a folder, in a process of their own.
+
+    Args:
+        folder: holds ``libcuda.so.1``, of :func:`build_driver`.
+        names: the files' names.
+        package: which talks to the driver.
+    """
+    module = {"cuda-python": "cuda", "pycuda": "pycuda"}[package]
+    if importlib.util.find_spec(module) is None:
+        how = "; bash tools/pycuda.sh builds it" if package == "pycuda" else ""
+        pytest.skip(f"needs {package}{how}")
+    suites = [Path(__file__).with_name(name) for name in names]
+    found = os.environ.get("LD_LIBRARY_PATH")
+    path = os.pathsep.join([str(folder), *([found] if found else [])])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, suites)],
+        env={**os.environ, "LD_LIBRARY_PATH": path, "RTSEG_TEST_CUDA": package},
+        cwd=suites[0].parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+    for line in done.stdout.splitlines():
+        assert not line.startswith("SKIPPED") or "PyCUDA" in line
 
 
 class HostDriver:

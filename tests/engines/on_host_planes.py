@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rtseg.engines import cuda_pycuda
 from rtseg.engines.errors import EngineError
 from rtseg.engines.kernels import DevicePicture, Kernels, resize_job
 from rtseg.engines.planes import BT601, BT709, Paint, Planes, PlanesEngine, YuvColours
@@ -20,7 +21,13 @@ from rtseg.engines.tensorrt_engine import TensorRtEngine
 from rtseg.realtime.nearest import scale_nearest
 from tests.engines.host_kernels import U8, HostKernels
 from tests.engines.networks import TinyNet
-from tests.engines.on_host_driver import DRIVER, Opener, frames_for, opened  # noqa: F401
+from tests.engines.on_host_driver import (  # noqa: F401
+    DRIVER,
+    PACKAGE,
+    Opener,
+    frames_for,
+    opened,
+)
 
 KERNELS = HostKernels(Path("libkernels.so"))
 TABLE = np.random.default_rng(5).integers(0, 256, (256, 4), dtype=np.uint8)
@@ -179,6 +186,26 @@ def test_kernels_that_do_not_load_leave_the_engine(
     assert DRIVER.live()["modules"] == modules + 1
     host_engine.prepare_planes()
     assert DRIVER.live()["modules"] == modules + 1
+
+
+def test_a_failure_that_the_driver_has_no_text_for_is_one_line(
+    host_engine: TensorRtEngine,
+) -> None:
+    DRIVER.fail("cuModuleLoadData", 999)
+    with pytest.raises(EngineError, match=r"^the GPU failed \((cuM|m)odule.*: .*\)") as caught:
+        host_engine.prepare_planes()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(PACKAGE != "pycuda", reason="only PyCUDA calls a compiler by its path")
+def test_without_a_compiler_the_engine_says_what_is_needed(
+    host_engine: TensorRtEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_pycuda, "find_nvcc", lambda: "/nowhere/nvcc")
+    with pytest.raises(EngineError, match=r"PyCUDA needs nvcc \(.*/nowhere/nvcc") as caught:
+        host_engine.prepare_planes()
+    assert caught.value.reason == "BACKEND_MISSING"
+    host_engine.infer(frames_for(host_engine))
 
 
 @pytest.mark.parametrize(("kernel", "said"), [("paint", "paint wrongly"), ("resize", "resize")])

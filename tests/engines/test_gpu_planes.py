@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rtseg.engines.cuda_layer import PACKAGES, Package
+from rtseg.engines.cuda_pycuda import find_nvcc
 from rtseg.engines.errors import EngineError
 from rtseg.engines.nvrtc import compile_cuda
 from rtseg.engines.planes import BT601, BT709, Planes, PlanesEngine, YuvColours
 from rtseg.engines.registry import open_engine
 from rtseg.realtime.yuv import ColourTags, colours_to_yuv
-from tests.engines.host_driver import build_driver
+from tests.engines.host_driver import build_driver, run_suites
 from tests.engines.host_kernels import build_kernels
 from tests.engines.networks import TinyNet
 
 
-def test_the_engine_takes_planes_on_a_driver_of_the_tests(tmp_path: Path) -> None:
-    pytest.importorskip("cuda.bindings", reason="needs cuda-python")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_engine_takes_planes_on_a_driver_of_the_tests(tmp_path: Path, package: Package) -> None:
     pytest.importorskip("onnxruntime")
-    try:
-        compile_cuda("", "8.9")
-    except EngineError as error:
-        pytest.skip(str(error))
+    if package == "pycuda":
+        if find_nvcc() is None:
+            pytest.skip("needs nvcc; bash tools/pycuda.sh installs it")
+    else:
+        try:
+            compile_cuda("", "8.9")
+        except EngineError as error:
+            pytest.skip(str(error))
     if build_driver(tmp_path) is None or build_kernels(tmp_path) is None:
         pytest.skip("needs a C and a C++ compiler")
-    suites = [Path(__file__).with_name(f"on_host_{name}.py") for name in ("planes", "loop")]
-    found = os.environ.get("LD_LIBRARY_PATH")
-    path = os.pathsep.join([str(tmp_path), *([found] if found else [])])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, suites)],
-        env={**os.environ, "LD_LIBRARY_PATH": path},
-        cwd=suites[0].parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
-    assert "skipped" not in done.stdout
+    run_suites(tmp_path, "on_host_planes.py", "on_host_loop.py", package=package)
 
 
 def plane(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

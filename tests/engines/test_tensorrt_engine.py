@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,12 +10,12 @@ import pytest
 from rtseg.engines import cuda_layer
 from rtseg.engines.build import build_engine
 from rtseg.engines.cuda import NoGpu, find_gpu
-from rtseg.engines.cuda_layer import device_error, open_cuda
+from rtseg.engines.cuda_layer import PACKAGES, Package, device_error, open_cuda
 from rtseg.engines.errors import EngineError
 from rtseg.engines.planfile import read_plan
 from rtseg.engines.registry import list_backends, open_engine
 from rtseg.engines.tensorrt_plan import TensorRtPlan
-from tests.engines.host_driver import build_driver
+from tests.engines.host_driver import build_driver, run_suites
 from tests.engines.networks import TinyNet
 from tests.engines.rtx import rtx
 
@@ -28,25 +26,12 @@ def no_gpu() -> None:
         pytest.skip("this machine has a GPU")
 
 
-def test_the_engine_on_a_driver_of_the_tests(tmp_path: Path) -> None:
-    pytest.importorskip("cuda.bindings", reason="needs cuda-python")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_engine_on_a_driver_of_the_tests(tmp_path: Path, package: Package) -> None:
     pytest.importorskip("onnxruntime")
     if build_driver(tmp_path) is None:
         pytest.skip("needs a C compiler")
-    suite = Path(__file__).with_name("on_host_driver.py")
-    found = os.environ.get("LD_LIBRARY_PATH")
-    path = os.pathsep.join([str(tmp_path), *([found] if found else [])])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(suite)],
-        env={**os.environ, "LD_LIBRARY_PATH": path},
-        cwd=suite.parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
-    assert "skipped" not in done.stdout
+    run_suites(tmp_path, "on_host_driver.py", package=package)
 
 
 @pytest.mark.parametrize(
