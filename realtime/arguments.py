@@ -137,7 +137,7 @@ def _add_input(parser: Parser) -> None:
     group.add_argument(
         "--skip-existing",
         action="store_true",
-        help="with --batch: leave out clips that have an output already",
+        help="with --batch: leave out clips whose outputs are there and whole",
     )
     group.add_argument("-y", "--overwrite", action="store_true", help="replace existing files")
 

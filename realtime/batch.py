@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rtseg.engines.engine import Engine
+from rtseg.engines.errors import EngineError
 from rtseg.realtime.early import EarlyEngine
 from rtseg.realtime.errors import RealtimeError, UsageError
 from rtseg.realtime.frame import SourceInfo
@@ -19,6 +20,7 @@ from rtseg.realtime.session import run_session
 from rtseg.realtime.sinks.resolve import parse_sink
 from rtseg.realtime.sources.clips import find_clips
 from rtseg.realtime.sources.several import NamedSource
+from rtseg.realtime.unfinished import Unfinished
 
 _log = logging.getLogger("rtseg.realtime")
 
@@ -49,9 +51,18 @@ def run_batch(options: argparse.Namespace, say: Callable[[RealtimeError], int]) 
         kept = stack.enter_context(_KeptEngine(early))
         for number, clip in enumerate(clips, 1):
             _log.log(NOTICE, "clip %d of %d: %s", number, len(clips), clip.spec.name)
+            own, unfinished = _of_clip(options, clip), _unfinished(options, clip)
+            if options.skip_existing and unfinished.left:
+                _log.log(NOTICE, "anew, as an earlier run was ended within it: %s", clip.name)
+                own.overwrite = True
+            unfinished.begin(replace=own.overwrite)
             try:
-                code = run_session(_of_clip(options, clip), [clip], kept, _others(clips, clip))
+                code = run_session(own, [clip], kept, _others(clips, clip))
             except RealtimeError as error:
+                if error.reason == "EXISTS":
+                    unfinished.refused()
+                else:
+                    unfinished.failed()
                 if error.reason == "EXISTS" and options.skip_existing:
                     _log.log(NOTICE, "skipped: %s", error)
                     skipped += 1
@@ -61,10 +72,17 @@ def run_batch(options: argparse.Namespace, say: Callable[[RealtimeError], int]) 
                 say(error)
                 failed.append(clip.name)
                 continue
+            except EngineError:
+                unfinished.failed()
+                raise
             if code:
                 ended = f"ended within clip {number} of {len(clips)}"
-                _log.warning("%s: the outputs of %s are not whole", ended, clip.name)
+                _log.warning(
+                    "%s: the outputs of %s are not whole (--skip-existing makes them anew)",
+                    *(ended, clip.name),
+                )
                 return code
+            unfinished.end()
             done += 1
     names = f" ({', '.join(failed)})" if failed else ""
     counts = f"{done} done, {skipped} skipped, {len(failed)} failed{names}"
@@ -107,6 +125,15 @@ def _of_clip(options: argparse.Namespace, clip: NamedSource) -> argparse.Namespa
         if text:
             setattr(own, name, text.replace(STEM, clip.name))
     return own
+
+
+def _unfinished(options: argparse.Namespace, clip: NamedSource) -> Unfinished:
+    files = [text for text in options.out if parse_sink(text).kind not in _SHARED]
+    files += [text for name in _FILES if (text := getattr(options, name))]
+    own = [Path(text.replace(STEM, clip.name)) for text in files if STEM in text]
+    if own:
+        return Unfinished.beside(own)
+    return Unfinished(Path(files[0]), clip.name) if files else Unfinished()
 
 
 def _check_outputs(options: argparse.Namespace, clips: Sequence[NamedSource]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
@@ -87,6 +90,51 @@ def test_what_is_there_is_skipped_or_an_error(
     assert main([*typed, "--skip-existing"]) == 0
     assert (tmp_path / "drive9_seg.mp4").read_bytes() == b"mine"
     assert frames_of(tmp_path / "drive10_seg.mp4") == 5
+
+
+@pytest.mark.parametrize("out", ["{stem}_seg.mp4", ""])
+def test_what_a_run_was_ended_in_is_made_anew(
+    tmp_path: Path, drives: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    typed = ["--batch", "--skip-existing", "--no-progress", "--warmup", "0", "--quality", "fast"]
+    run = "from rtseg.realtime.entry import command; command()"
+    words = [sys.executable, "-c", run, str(drives), str(made / out), *typed]
+    make_video(drives / "drive10.mp4", 3000)
+    (drives / "drive9.mkv").rename(drives / "drive11.mkv")
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as first:
+        while not (made / "drive10_seg.mp4").exists():
+            assert first.poll() is None
+            time.sleep(0.01)
+        first.kill()  # as a power loss would
+    marks = [path.name for path in made.glob("*.unfinished")]
+    assert marks == ["drive10_seg.mp4.unfinished" if out else "drive10.unfinished"]
+    make_video(drives / "drive10.mp4", 5)
+    assert main([str(drives), str(made / out), *typed]) == 0
+    said = capsys.readouterr().err
+    assert "anew, as an earlier run was ended within it: drive10" in said
+    assert "2 clips: 2 done, 0 skipped" in said
+    assert frames_of(made / "drive10_seg.mp4") == 5
+    assert sorted(path.name for path in made.iterdir()) == ["drive10_seg.mp4", "drive11_seg.mp4"]
+    assert main([str(drives), str(made / out), *typed]) == 0
+    assert "2 clips: 0 done, 2 skipped" in capsys.readouterr().err
+
+
+def test_no_mark_stays_where_nothing_was_written(
+    tmp_path: Path, drives: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (drives / "broken.mp4").write_bytes(b"no video" * 100)
+    (tmp_path / "drive9_seg.mp4").write_bytes(b"mine")
+    typed = [str(drives), str(tmp_path / "{stem}_seg.mp4"), "--batch", *FAST]
+    assert main(typed) == 1
+    assert main([*typed, "--alpha", "7", "-y"]) == 2
+    capsys.readouterr()
+    assert not list(tmp_path.glob("*.unfinished"))
+    (tmp_path / "drive9_seg.mp4.unfinished").write_text("")
+    assert main(typed) == 1  # not asked to go on: nothing is replaced
+    assert (tmp_path / "drive9_seg.mp4").read_bytes() == b"mine"
+    assert (tmp_path / "drive9_seg.mp4.unfinished").exists()
 
 
 def test_a_list_and_clips_of_the_same_name(tmp_path: Path, drives: Path) -> None:
