@@ -143,24 +143,25 @@ def test_a_run_goes_on_in_the_arithmetic_that_it_began_with(
 def test_the_quicker_arithmetic_is_found_by_trying(
     slow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is slower on this machine: here one of them waits."""
-    import time
-
-    from rtseg.models.torch_trainer import computes_bfloat16_fast
+    """Whatever is slower on this machine: here one of them takes a second."""
+    from rtseg.models import torch_trainer
     from rtseg.models.torch_twin import TorchTwin
 
     class Waiting(TorchTwin):
         def forward(self, frames: Any) -> Any:
             if torch.is_autocast_enabled("cpu") == slow:
-                time.sleep(1.0)
+                clock_s[0] += 1.0
             return super().forward(frames)
 
+    clock_s = [0.0]
+    monkeypatch.setattr(torch_trainer.time, "perf_counter", lambda: clock_s[0])
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     twin = Waiting(build("espnet-lite", 64, 64))
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    assert computes_bfloat16_fast(torch.device("cpu"), twin, (64, 64), 2) is not slow
+    found = torch_trainer.computes_bfloat16_fast(torch.device("cpu"), twin, (64, 64), 2)
+    assert found is not slow
     assert torch.equal(torch.rand(3), wanted)
 
 

@@ -63,7 +63,7 @@ def test_files_lose_no_frame_and_keep_their_order_and_labels(max_batch: int) -> 
 
 
 def test_a_fast_live_source_does_not_starve_a_slow_one() -> None:
-    """120 and 20 frames/s into an engine of 40: the slow one loses next to nothing."""
+    """120 and 20 frames/s into an engine of 40: they take turns; by rate it were six to one."""
     fast, slow = ListSink(name="fast"), ListSink(name="slow")
     streams = [
         stream(GraySource(240, fps=120, live=True), fast, name="fast"),
@@ -71,7 +71,7 @@ def test_a_fast_live_source_does_not_starve_a_slow_one() -> None:
     ]
     engine = BrightnessEngine(infer_s=0.025, requests=4)
     SharedLoop(streams, engine).run()
-    assert len(slow.items) >= 25
+    assert len(fast.items) <= 2 * len(slow.items)
     assert set(streams[0].profiler.dropped) == {"newer_frame"}
     assert engine.most_in_flight == 1
     for each in streams:
