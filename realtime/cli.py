@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-        return fail(text, "INTERNAL", 1, typed)
+        reason, text = reason_and_text(error)
+        return fail(text, reason, 1, typed)
 
 
 def command() -> None:

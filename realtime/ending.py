@@ -36,6 +36,8 @@ def reason_and_text(error: Exception) -> tuple[str, str]:
         return str(reason), str(error)
     if isinstance(error, MemoryError):
         return "NO_MEMORY", str(error) or "the machine has no memory left"
+    if isinstance(error, ImportError) and (missing := _missing_library(error)):
+        return "NOT_INSTALLED", missing
     if not isinstance(error, OSError):
         return "INTERNAL", f"unexpected {type(error).__name__}: {error} (--debug shows where)"
     what = f"{error.filename}: " if error.filename is not None else ""
@@ -45,3 +47,17 @@ def reason_and_text(error: Exception) -> tuple[str, str]:
     if error.errno == errno.EPIPE:
         return "OUTPUT_CLOSED", text
     return ("PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"), text
+
+
+def _missing_library(error: ImportError) -> str:
+    """Return what is said of a package that lacks a library of the system; empty for others."""
+    library, failed, _ = str(error).partition(": cannot open shared object file")
+    if not failed:
+        return ""
+    if error.name == "cv2":  # as in slim container images
+        return (
+            f"OpenCV needs {library}, which is not on this system. Allowed: apt install libgl1 "
+            "libglib2.0-0 (Debian, Ubuntu), dnf install mesa-libGL glib2 (Fedora), or "
+            "opencv-python-headless in opencv-python's place, without windows"
+        )
+    return f"{error.name or 'a package'} needs {library}, which is not on this system"
