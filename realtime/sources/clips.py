@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.sources.find_images import is_video, natural_key
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.several import NamedSource, name_sources, typed_sources
+from rtseg.realtime.sources.stat_mode import stat_mode
 
 
 def find_clips(texts: Sequence[str]) -> list[NamedSource]:
@@ -33,9 +35,10 @@ def find_clips(texts: Sequence[str]) -> list[NamedSource]:
 def _clips(text: str) -> list[Path]:
     path = Path(text)
     try:
-        if path.is_file():
+        mode = stat_mode(path)
+        if stat.S_ISREG(mode):
             return [path]
-        if path.is_dir():
+        if stat.S_ISDIR(mode):
             clips = [file for file in path.iterdir() if is_video(file)]
         elif glob.has_magic(text):
             clips = [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import re
+import stat
 from pathlib import Path
 
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.numbered import CODE, written
 from rtseg.realtime.sources.naming import shown
+from rtseg.realtime.sources.stat_mode import stat_mode
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 VIDEO_SUFFIXES = (
@@ -37,9 +39,10 @@ def look_for_images(place: str) -> tuple[list[Path], list[Path]]:
     path = Path(place)
     allowed = ", ".join(SUFFIXES)
     try:
-        if path.is_file():
+        mode = stat_mode(path)
+        if stat.S_ISREG(mode):
             return [path], []
-        if path.is_dir():
+        if stat.S_ISDIR(mode):
             missing = f"no pictures in this folder (allowed: {allowed})"
         elif CODE.search(path.name):
             missing = "no pictures"
@@ -47,7 +50,7 @@ def look_for_images(place: str) -> tuple[list[Path], list[Path]]:
             missing = f"no pictures match (allowed: {allowed})"
         matching = _matching(place)
         videos_there = list(filter(is_video, matching))
-        if CODE.search(path.name) and not path.is_dir():
+        if CODE.search(path.name) and not stat.S_ISDIR(mode):
             found = [file for file in matching if not is_video(file)]  # of any suffix
         else:
             found = sorted(filter(_is_image, matching), key=lambda file: natural_key(str(file)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from rtseg.realtime.sources.login import escaped_login
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.source import Source
+from rtseg.realtime.sources.stat_mode import stat_mode
 from rtseg.realtime.sources.stream import SCHEMES, is_sdp
 
 __all__ = ["SourceOptions", "SourceSpec", "open_source", "parse_source", "source_of"]
@@ -226,11 +228,12 @@ def _by_path(path: str) -> SourceSpec | None:
     """Return the spec of an existing path or a pattern; None where there is neither."""
     where = Path(path)
     try:
-        if where.is_dir():
+        mode = stat_mode(where)
+        if stat.S_ISDIR(mode):
             return SourceSpec("images", path, shown(path))
-        if where.is_char_device():  # a camera by whatever name, such as a rule of udev gives it
+        if stat.S_ISCHR(mode):  # a camera by whatever name, such as a rule of udev gives it
             return SourceSpec("camera", path, shown(path))
-        if where.exists():
+        if mode:
             if is_sdp(path):
                 return SourceSpec("stream", path, shown(path))
             kind: Kind = "images" if where.suffix.lower() in SUFFIXES else "file"
