@@ -28,6 +28,7 @@ from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.deinterlace import Deinterlacer
 from rtseg.engines.errors import EngineError
 from rtseg.engines.fit import FILL, Fit
+from rtseg.engines.lookup import is_file, is_there
 from rtseg.engines.onnxfile import file_sha256
 from rtseg.engines.preprocess import to_engine_input
 from rtseg.engines.upright import Turner, upright_still
@@ -256,9 +257,9 @@ def _images_of(
 
     What is wrong with a video that cannot be read, below a folder, goes to ``broken``.
     """
-    if not root.exists():
+    if not is_there(root):
         raise CalibrationError(f"no such calibration data: {root}", reason="NOT_FOUND")
-    if root.is_file():
+    if is_file(root):
         if root.suffix.lower() in VIDEO_SUFFIXES:
             for index in range(_count_frames(root)):
                 yield root.name, CalibrationImage(root, root.name, index)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.labels import CITYSCAPES, VOID_ID
+from rtseg.engines.lookup import is_folder
 
 Encoding = Literal["labelTrainIds", "labelIds"]
 IMAGE_SUFFIX = "_leftImg8bit"
@@ -70,9 +71,9 @@ def find_samples(root: str | Path, split: str = "train", *, labels: bool = True)
     """
     root = Path(root)
     images_dir = root / "leftImg8bit" / split
-    if not root.is_dir():
+    if not is_folder(root):
         raise CalibrationError(f"no such data set folder: {root}", reason="NOT_FOUND")
-    if not images_dir.is_dir():
+    if not is_folder(images_dir):
         parent = root / "leftImg8bit"
         known = sorted(p.name for p in parent.iterdir()) if parent.is_dir() else []
         raise CalibrationError(

@@ -20,6 +20,7 @@ from rtseg.engines.adapt import adapt_onnx
 from rtseg.engines.deployable import drop_unused
 from rtseg.engines.errors import EngineError
 from rtseg.engines.fingerprint import network_sha256
+from rtseg.engines.lookup import is_file
 from rtseg.engines.onnxfile import (
     FreshNames,
     captured,
@@ -75,7 +76,7 @@ def load_network(
             network that segments, is FP16 or quantised already, has no convolution or is
             made for another size.
     """
-    if not source.is_file():
+    if not is_file(source):
         raise CalibrationError(f"no such network: {source}", reason="NOT_FOUND")
     try:
         model = load_onnx(source)

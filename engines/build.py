@@ -14,6 +14,7 @@ from rtseg.engines.convert_fp16 import to_fp16
 from rtseg.engines.cuda import Gpu, NoGpu, find_gpu
 from rtseg.engines.deployable import Deployable, read_deployable
 from rtseg.engines.errors import EngineError
+from rtseg.engines.lookup import is_folder, is_there
 from rtseg.engines.planfile import (
     PlanHeader,
     PlanIdentity,
@@ -121,11 +122,11 @@ def build_engine(
 
 def _check_place(out: Path) -> None:
     """Raise before a long build where its file cannot, or must not, be written."""
-    if not out.parent.is_dir():
+    if not is_folder(out.parent):
         raise EngineError(f"no such folder: {out.parent}", reason="NOT_FOUND")
-    if out.is_dir():
+    if is_folder(out):
         raise EngineError(f"{out} is a folder; name a file", reason="BAD_INPUT")
-    if out.exists() and out.stat().st_size and not is_plan_file(out):
+    if is_there(out) and out.stat().st_size and not is_plan_file(out):
         raise EngineError(
             f"{out} is no engine file of rt-seg and is left as it is; name another",
             reason="ENGINE_UNSUPPORTED",

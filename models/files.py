@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.engines import wholefile
+from rtseg.engines.lookup import is_there
 from rtseg.models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     Raises:
         ModelError: ``BAD_CONFIG``: it is there and may not be.
     """
-    if path.exists() and not overwrite:
+    if is_there(path) and not overwrite:
         raise ModelError(f"{path} exists; -y replaces it", reason="BAD_CONFIG")
 
 

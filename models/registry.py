@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.engines.lookup import is_file
 from rtseg.models.errors import ModelError, missing_package
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def load_weights(model: keras.Model, path: str) -> None:
     Raises:
         ModelError: the file is missing, damaged or of another network.
     """
-    if not Path(path).is_file():
+    if not is_file(path):
         raise ModelError(f"no such weights file: {path}", reason="NOT_FOUND")
     try:
         with warnings.catch_warnings():

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtseg.engines.lookup import is_file
 from rtseg.engines.wholefile import replacing
 from rtseg.models.teacher import Teacher
 
@@ -54,7 +55,7 @@ def open_remembered(
             _keep(kept, answer)
         return np.asarray(answer, np.float32) / 255.0
 
-    if not teacher.path.is_file():
+    if not is_file(teacher.path):
         opened.append(teacher.open())  # says what is wrong, at once
     return probabilities
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtseg.calibration.methods import METHODS, PERCENTILE
+from rtseg.engines.lookup import is_file, is_folder, is_there
 from rtseg.realtime.argument_values import number
 from rtseg.tools.argument_types import count, count_from_zero, wide_first
 from rtseg.tools.engine_half import half_line, try_half
@@ -126,10 +127,10 @@ def build(options: argparse.Namespace) -> None:
             reason="BAD_OPTION",
         )
     source = options.file or shipped_fp32(options.model)
-    if not source.is_file():
+    if not is_file(source):
         raise CalibrationError(f"no such network: {source}", reason="NOT_FOUND")
     output = options.out or Path(_named(source.name, options.precision))
-    if not output.parent.is_dir() or output.is_dir():
+    if not is_folder(output.parent) or is_folder(output):
         what = f"{output} is a folder" if output.is_dir() else f"no such folder: {output.parent}"
         raise CalibrationError(f"{what}; --out names a file", reason="NOT_FOUND")
     if options.precision == "int8" and not options.calib_data:
@@ -138,11 +139,11 @@ def build(options: argparse.Namespace) -> None:
             "folder of images or videos, or a video)",
             reason="BAD_OPTION",
         )
-    if output.exists() and not options.force:
+    if is_there(output) and not options.force:
         raise CalibrationError(
             f"{output} exists; --force replaces it, --out names another", reason="BAD_OPTION"
         )
-    if output.exists() and output.samefile(source):
+    if is_there(output) and output.samefile(source):
         raise CalibrationError(
             f"{output} is the network itself; --out names another file", reason="BAD_OPTION"
         )

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.engines.lookup import is_file
 from rtseg.tools import argument_types
 from rtseg.tools.engine_half import half_line, try_half
 
@@ -151,7 +152,7 @@ def _source(options: argparse.Namespace, precision: str, show: Progress) -> Path
     from rtseg.engines.shipped import choose_model, shipped_models
     from rtseg.tools.engine_build import shipped_fp32
 
-    if options.file is not None and not options.file.is_file():
+    if options.file is not None and not is_file(options.file):
         raise CalibrationError(f"no such network: {options.file}", reason="NOT_FOUND")
     if precision != "int8":
         return options.file or shipped_fp32(options.model)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtseg.engines.lookup import is_file
 from rtseg.tools.argument_types import count, share
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def _config(options: argparse.Namespace, changes: dict[str, Any]) -> TrainConfig
     asked = config_from_json(json.dumps(fields), where)
     check_name(asked.network)  # what can be known at once is said before data are read
     start = getattr(options, "start", None)
-    if start is not None and not start.is_file():
+    if start is not None and not is_file(start):
         raise ModelError(f"no such weights file: {start}", reason="NOT_FOUND")
     return asked
 

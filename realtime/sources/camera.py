@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rtseg.engines.lookup import is_there
 from rtseg.realtime.errors import SourceError
 from rtseg.realtime.sources.container import ContainerSource, time_limits
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.pyav import open_input
-from rtseg.realtime.sources.stat_mode import stat_mode
 
 if TYPE_CHECKING:
     import av
@@ -114,7 +114,7 @@ def lasting_name(device: str, folder: Path = Path("/dev/v4l/by-id")) -> str | No
 
 def _exists(device: str) -> bool:
     try:
-        return stat_mode(device) != 0
+        return is_there(device)
     except PermissionError:
         return True  # opening it will say so
     except (OSError, ValueError):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import glob
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from rtseg.engines.lookup import is_file, is_folder
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.sources.find_images import is_video, natural_key
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.several import NamedSource, name_sources, typed_sources
-from rtseg.realtime.sources.stat_mode import stat_mode
 
 
 def find_clips(texts: Sequence[str]) -> list[NamedSource]:
@@ -35,10 +34,9 @@ def find_clips(texts: Sequence[str]) -> list[NamedSource]:
 def _clips(text: str) -> list[Path]:
     path = Path(text)
     try:
-        mode = stat_mode(path)
-        if stat.S_ISREG(mode):
+        if is_file(path):
             return [path]
-        if stat.S_ISDIR(mode):
+        if is_folder(path):
             clips = [file for file in path.iterdir() if is_video(file)]
         elif glob.has_magic(text):
             clips = [

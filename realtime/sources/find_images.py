@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import glob
 import re
-import stat
 from pathlib import Path
 
+from rtseg.engines.lookup import is_file, is_folder
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.numbered import CODE, written
 from rtseg.realtime.sources.naming import shown
-from rtseg.realtime.sources.stat_mode import stat_mode
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 VIDEO_SUFFIXES = (
@@ -39,10 +38,10 @@ def look_for_images(place: str) -> tuple[list[Path], list[Path]]:
     path = Path(place)
     allowed = ", ".join(SUFFIXES)
     try:
-        mode = stat_mode(path)
-        if stat.S_ISREG(mode):
+        folder = is_folder(path)
+        if is_file(path):
             return [path], []
-        if stat.S_ISDIR(mode):
+        if folder:
             missing = f"no pictures in this folder (allowed: {allowed})"
         elif CODE.search(path.name):
             missing = "no pictures"
@@ -50,7 +49,7 @@ def look_for_images(place: str) -> tuple[list[Path], list[Path]]:
             missing = f"no pictures match (allowed: {allowed})"
         matching = _matching(place)
         videos_there = list(filter(is_video, matching))
-        if CODE.search(path.name) and not stat.S_ISDIR(mode):
+        if CODE.search(path.name) and not folder:
             found = [file for file in matching if not is_video(file)]  # of any suffix
         else:
             found = sorted(filter(_is_image, matching), key=lambda file: natural_key(str(file)))

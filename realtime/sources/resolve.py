@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from rtseg.engines.lookup import mode_of
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.fileurl import path_of_url
 from rtseg.realtime.numbered import CODE
@@ -20,7 +21,6 @@ from rtseg.realtime.sources.login import escaped_login
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.options import SourceOptions
 from rtseg.realtime.sources.source import Source
-from rtseg.realtime.sources.stat_mode import stat_mode
 from rtseg.realtime.sources.stream import SCHEMES, is_sdp
 
 __all__ = ["SourceOptions", "SourceSpec", "open_source", "parse_source", "source_of"]
@@ -228,7 +228,7 @@ def _by_path(path: str) -> SourceSpec | None:
     """Return the spec of an existing path or a pattern; None where there is neither."""
     where = Path(path)
     try:
-        mode = stat_mode(where)
+        mode = mode_of(where)
         if stat.S_ISDIR(mode):
             return SourceSpec("images", path, shown(path))
         if stat.S_ISCHR(mode):  # a camera by whatever name, such as a rule of udev gives it
