@@ -58,7 +58,8 @@ def quantise_unsigned(
             or any(node.op_type != "DequantizeLinear" for node in behind)
         ):
             continue
-        top = _bound(graph, rectifier, scale * _LARGEST_INT8, constants)
+        largest = (scale * _LARGEST_INT8).astype(scale.dtype)  # NumPy 1 makes it a double
+        top = _bound(graph, rectifier, largest, constants)
         if top is None:
             continue
         step = (np.float64(top) / _LARGEST_UINT8).astype(top.dtype)
