@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rtseg.calibration.errors import CalibrationError
 from rtseg.engines.labels import CITYSCAPES, VOID_ID
 from rtseg.engines.lookup import is_folder
+from rtseg.engines.stills import decode_still
 
 Encoding = Literal["labelTrainIds", "labelIds"]
 IMAGE_SUFFIX = "_leftImg8bit"
@@ -170,17 +171,14 @@ def read_instances(sample: Sample) -> NDArray[np.uint16] | None:
 def _decode(path: Path, flags: int) -> NDArray[Any]:
     """Decode an image file, turning every way to fail into one error."""
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         raise CalibrationError(
             f"cannot read {path}: {error.strerror or error}", reason="NOT_FOUND"
         ) from error
-    try:
-        image = cv2.imdecode(data, flags) if data.size else None
-    except cv2.error:
-        image = None
+    image = decode_still(data, flags)
     if image is None:
         raise CalibrationError(
-            f"{path} ({data.size} bytes) is no complete image", reason="BAD_DATA"
+            f"{path} ({len(data)} bytes) is no complete image", reason="BAD_DATA"
         )
-    return np.asarray(image)
+    return image

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from rtseg.engines.stills import decode_still
+
 if TYPE_CHECKING:
     import av
     from av.sidedata.sidedata import SideData
@@ -62,7 +64,7 @@ def _by_opencv(data: bytes) -> av.VideoFrame | None:
     import av
     import cv2
 
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    pixels = decode_still(data, cv2.IMREAD_COLOR)
     return None if pixels is None else av.VideoFrame.from_ndarray(pixels, format="bgr24")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rtseg.engines.engine import Engine
 from rtseg.engines.errors import EngineError
+from rtseg.realtime.batch_mark import Unfinished
 from rtseg.realtime.early import EarlyEngine
 from rtseg.realtime.errors import RealtimeError, UsageError
 from rtseg.realtime.frame import SourceInfo
@@ -20,7 +21,6 @@ from rtseg.realtime.session import run_session
 from rtseg.realtime.sinks.resolve import parse_sink
 from rtseg.realtime.sources.clips import find_clips
 from rtseg.realtime.sources.several import NamedSource
-from rtseg.realtime.unfinished import Unfinished
 
 _log = logging.getLogger("rtseg.realtime")
 

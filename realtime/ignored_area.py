@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.engines.labels import VOID_ID
+from rtseg.engines.stills import decode_still
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.frame import U8
 from rtseg.realtime.nearest import scale_nearest
@@ -52,12 +53,11 @@ def read_mask(path: Path) -> U8:
     import cv2
 
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        picture = decode_still(path.read_bytes(), cv2.IMREAD_UNCHANGED)
     except OSError as error:
         raise UsageError(
             f"--ignore-mask {path}: {(error.strerror or str(error)).lower()}", reason="NOT_FOUND"
         ) from error
-    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if picture is None or picture.dtype != np.uint8:
         raise UsageError(
             f"--ignore-mask {path}: no 8-bit picture. Allowed: PNG, JPEG, BMP or TIFF, white where "
