@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +49,29 @@ def test_void_is_where_it_is_white_or_opaque(tmp_path: Path, picture: Any) -> No
     assert (labels == 3).all()  # the network's answer is somebody else's as well
 
 
+def huge_png() -> bytes:
+    """Return the beginning of 10^10 pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return start + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
         (None, "no such file"),
         (b"", "no 8-bit picture"),
         (b"no picture", "no 8-bit picture"),
+        (huge_png(), "no 8-bit picture"),
         (np.zeros((4, 4)), "it leaves out nothing"),
         (np.full((4, 4), 255), "it leaves out everything"),
     ],
-    ids=["absent", "empty", "text", "black", "white"],
+    ids=["absent", "empty", "text", "huge", "black", "white"],
 )
 def test_what_is_no_mask_is_one_line(tmp_path: Path, content: Any, line: str) -> None:
     path = tmp_path / "mask.png"
