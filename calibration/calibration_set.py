@@ -121,9 +121,10 @@ class CalibrationSet:
                 wanted.append(self.images[position].frame)
                 position += 1
             found = 0
-            for index, frame in enumerate(_decode(image.path)):
+            for index, (frame, aspect) in enumerate(_decode(image.path)):
                 if found < len(wanted) and index == wanted[found]:
-                    yield _engine_input(frame, height, width, fit, image.path)
+                    own = fit.of_pixels(aspect)
+                    yield _engine_input(frame, height, width, own, image.path)
                     found += 1
                 if found == len(wanted):
                     break
@@ -241,7 +242,7 @@ def read_frame(path: Path) -> av.VideoFrame:
     Raises:
         CalibrationError: ``BAD_DATA`` where it is no readable image.
     """
-    for frame in _decode(path, upright=False):
+    for frame, _ in _decode(path, upright=False):
         return upright_still(frame, path.read_bytes())
     raise CalibrationError(f"{path} holds no picture", reason="BAD_DATA")
 
@@ -304,7 +305,8 @@ def _count_frames(path: Path) -> int:
     return count
 
 
-def _decode(path: Path, upright: bool = True) -> Iterator[av.VideoFrame]:
+def _decode(path: Path, upright: bool = True) -> Iterator[tuple[av.VideoFrame, float]]:
+    """Yield a file's pictures, each with the width of its pixels over their height."""
     import av
 
     more: dict[str, Any] = {}
@@ -315,9 +317,14 @@ def _decode(path: Path, upright: bool = True) -> Iterator[av.VideoFrame]:
         with av.open(f"file:{path}", **more) as container:
             if not container.streams.video:
                 raise CalibrationError(f"{path} holds no picture", reason="BAD_DATA")
+            video = container.streams.video[0]
             turner, fields = Turner(), Deinterlacer(str(path))
-            for frame in container.decode(container.streams.video[0]):
-                yield turner.upright(fields.progressive(frame)) if upright else frame
+            for frame in container.decode(video):
+                aspect = float(video.sample_aspect_ratio or 1)
+                if upright:
+                    frame = turner.upright(fields.progressive(frame))
+                    aspect = 1 / aspect if turner.transposes else aspect
+                yield frame, aspect
     except (av.FFmpegError, OSError) as error:
         raise CalibrationError(
             f"{path} cannot be read as an image or video: {error.strerror or error}",

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 U8 = NDArray[np.uint8]
 
+MOST_OBLONG = 4.0
+"""Of a pixel: widest over narrow side. Recorders that store every second column have 2."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -71,6 +74,17 @@ class Fit:
         else:
             down = max(1, round(columns / shape))
         return Region((rows - down) // 2, (columns - across) // 2, down, across)
+
+    def of_pixels(self, aspect: float) -> Fit:
+        """Return the same for frames whose pixels are not square.
+
+        Args:
+            aspect: width of a pixel over its height, as a player shows it; what no recording
+                has (beyond 1:4 or 4:1) counts as square.
+        """
+        if aspect == 1 or not 1 / MOST_OBLONG <= aspect <= MOST_OBLONG:
+            return self
+        return Fit(self.pad, (self.stretch[0] * aspect, self.stretch[1] * aspect))
 
     def of_frame(self, labels: U8, width: int, height: int) -> U8:
         """Return the class ids that are the frame's.

@@ -13,6 +13,7 @@ import numpy as np
 
 from rtseg.engines.engine import Engine, Handle
 from rtseg.engines.errors import EngineError
+from rtseg.engines.fit import Fit
 from rtseg.engines.planes import PlanesEngine
 from rtseg.realtime.begun import Begun, planes_engine
 from rtseg.realtime.errors import RealtimeError
@@ -254,8 +255,8 @@ class SharedLoop:
             stream = self._stream_of(lane)
             start_ns = now_ns()
             try:
-                video = frame.video
-                pixels.append(to_engine_input(video, spec.height, spec.width, fit=spec.fit)[None])
+                video, fit = frame.video, stream.fit
+                pixels.append(to_engine_input(video, spec.height, spec.width, fit=fit)[None])
             except Exception as error:  # a picture that nothing can read is its stream's affair
                 stream.broke(error)
                 continue
@@ -276,9 +277,9 @@ class SharedLoop:
 
     def _submit_planes(self, lane: Lane, frame: Frame) -> bool:
         """Leave resizing and painting to the engine; return False where it cannot have them."""
-        if self._planes is None or not self._fills_input(frame):
-            return False
         stream = self._stream_of(lane)
+        if self._planes is None or not self._fills_input(frame, stream.fit):
+            return False
         start_ns = now_ns()
         try:
             begun = stream.begin(frame)
@@ -297,9 +298,9 @@ class SharedLoop:
         self._in_flight.put(_Inference([part], handle, None, submitted_ns))
         return True
 
-    def _fills_input(self, frame: Frame) -> bool:
+    def _fills_input(self, frame: Frame, fit: Fit) -> bool:
         spec, video = self._engine.spec, frame.video
-        place = spec.fit.place(video.width, video.height, spec.width, spec.height)
+        place = fit.place(video.width, video.height, spec.width, spec.height)
         return (place.height, place.width) == (spec.height, spec.width)
 
     def _stream_of(self, lane: Lane) -> Stream:
@@ -335,7 +336,7 @@ class SharedLoop:
             raise EngineError("the engine gave a result without timing")
         for part, ids in zip(inference.parts, labels, strict=True):
             video = part.frame.video
-            own = self._engine.spec.fit.of_frame(ids, video.width, video.height)
+            own = part.stream.fit.of_frame(ids, video.width, video.height)
             trace, index = part.stream.profiler.trace, part.frame.index
             trace.span("wait for the engine", asked_ns, result_ns, index)
             trace.overlapping(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rtseg.engines.engine import EngineTiming
+from rtseg.engines.fit import FILL
 from rtseg.engines.spec import EngineSpec
 from rtseg.realtime.alike import Alike
 from rtseg.realtime.begun import Begun, Painter, PlanesPainter
@@ -94,6 +95,8 @@ class Stream:
         """Why the stream, or one of its outputs, ended before it should have."""
         self.info: SourceInfo | None = None
         """What the source says of itself, once it is open."""
+        self.fit = FILL
+        """How its frames lie in the engine's input; known once the source is open."""
         self.lane: Lane | None = None
         self._source = source
         source.observer = self.profiler
@@ -270,6 +273,7 @@ class Stream:
         if self.name is not None:
             info = dataclasses.replace(info, stem=self.name)
         self.info = info
+        self.fit = spec.fit.of_pixels(float(info.sample_aspect_ratio))
         policy = self._flow.policy(info.live)
         in_flight = 1 if policy == "latest" else max(2, requests)
         self._pace = not info.live and self._outputs.presents

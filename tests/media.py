@@ -85,6 +85,7 @@ def make_video(
     vfr_ms: Sequence[int] | None = None,
     audio: bool = False,
     rotation: int = 0,
+    pixel_aspect: Fraction | int = 1,
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
     gop: int = 10,
@@ -101,6 +102,7 @@ def make_video(
         vfr_ms: presentation time of each frame in milliseconds, instead of ``fps``.
         audio: whether to add a 440 Hz tone (AAC, 48 kHz) of the same length.
         rotation: degrees counter-clockwise that a player must turn the picture by.
+        pixel_aspect: width of a pixel over its height.
         codec: encoder name.
         pixel_format: format handed to the encoder.
         gop: frames between two keyframes.
@@ -113,6 +115,7 @@ def make_video(
         video.width, video.height = size
         video.pix_fmt = pixel_format
         video.gop_size = gop
+        video.codec_context.sample_aspect_ratio = Fraction(pixel_aspect)
         if codec in ("libx264", "libx265"):
             quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
             video.options = {"preset": "ultrafast", "qp": "10", "bf": str(b_frames), **quiet}

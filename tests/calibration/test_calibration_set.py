@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rtseg.calibration.calibration_set import read_frame, select_images
 from rtseg.calibration.errors import CalibrationError
+from rtseg.engines.fit import Fit
 from tests.calibration.nets import save_images
 from tests.data import needs_shared_data, shared_data
 from tests.media import make_video, picture, white_corner, with_orientation
@@ -254,3 +255,16 @@ def test_videos_are_turned_as_a_run_turns_them(tmp_path: Path) -> None:
     # The white block lies top left in the stored picture, bottom left in the upright one.
     assert stored[:8, :8].mean() > 200 > stored[-8:, :8].mean()
     assert turned[-8:, :8].mean() > 200 > turned[:8, :8].mean()
+
+
+@pytest.mark.parametrize(
+    ("aspect", "rotation", "gray_columns", "gray_rows"),
+    [(1, 0, 32, 0), (2, 0, 0, 0), (1, 90, 0, 32), (2, 90, 0, 0)],
+)
+def test_videos_with_pixels_that_are_not_square(
+    tmp_path: Path, aspect: int, rotation: int, gray_columns: int, gray_rows: int
+) -> None:
+    path = make_video(tmp_path / "dvr.mp4", 1, (32, 64), pixel_aspect=aspect, rotation=rotation)
+    (pixels,) = select_images(path, 1).frames(64, 64, Fit(7))
+    gray = (pixels == 7).all(2)
+    assert (gray.all(0).sum(), gray.all(1).sum()) == (gray_columns, gray_rows)

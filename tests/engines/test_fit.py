@@ -106,6 +106,21 @@ def test_the_shipped_network_widens_nothing_by_much(width: int, height: int, pla
     assert spec.fit.place(width, height, 672, 448) == place
 
 
+@given(width=sides, height=sides, aspect=st.sampled_from([1, 2, 3, 4]))
+def test_pixels_that_are_not_square(width: int, height: int, aspect: int) -> None:
+    fit = Fit(114, (0.5, 1.15))
+    seen = fit.place(width * aspect, height, 672, 448)
+    assert fit.of_pixels(aspect).place(width, height, 672, 448) == seen
+    seen = fit.place(width, height * aspect, 672, 448)
+    assert fit.of_pixels(1 / aspect).place(width, height, 672, 448) == seen
+
+
+@pytest.mark.parametrize("aspect", [0, 1, 0.2, 5, 1e9])
+def test_no_recorder_has_such_pixels(aspect: float) -> None:
+    fit = Fit(114, (0.5, 1.15))
+    assert fit.of_pixels(aspect) is fit
+
+
 @pytest.mark.parametrize("stretch", [(1.1, 1.0), (-1, 1), (0, 0), (float("nan"), 1)])
 def test_stretch_goes_from_less_to_more(stretch: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="stretch is two numbers"):

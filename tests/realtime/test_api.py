@@ -96,6 +96,28 @@ def test_frames_that_keep_their_shape(tmp_path: Path, clip: Path) -> None:
         assert len(np.unique(expected)) > 1
 
 
+@pytest.mark.parametrize(
+    ("size", "pixel_aspect", "rotation", "shape"),
+    [
+        ((240, 320), 2, 0, (448, 672)),  # every second column stored: 480x320 on screen
+        ((240, 320), 1, 0, (448, 386)),
+        ((320, 480), 2, 90, (448, 386)),  # turned: 480x320 of pixels twice as high as wide
+    ],
+)
+def test_pixels_that_are_not_square(
+    tmp_path: Path,
+    size: tuple[int, int],
+    pixel_aspect: int,
+    rotation: int,
+    shape: tuple[int, int],
+) -> None:
+    clip = make_video(tmp_path / "dvr.mp4", 1, size, pixel_aspect=pixel_aspect, rotation=rotation)
+    with Segmenter() as segment:
+        (result,) = segment.stream(clip)
+    assert result.raw_labels.shape == shape
+    assert result.labels.shape == result.image.shape[:2]
+
+
 def test_an_array_and_its_overlay_side_by_side() -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 160, 3)).astype(np.uint8)
     with Segmenter() as over, Segmenter(view=ViewOptions(view="side-by-side")) as both:
