@@ -1,8 +1,9 @@
 """How well frames of other shapes than Cityscapes' are segmented, filled and fitted.
 
 The labelled images are cut to a shape (of the middle, all their rows or all their columns) and
-brought to the network's input twice: scaled to fill it, and as the engine's description says
-(``EngineSpec.fit``: with gray around what would become too wide). mIoU and pixel accuracy.
+brought to the network's input: scaled to fill it; as the engine's description says
+(``EngineSpec.fit``: with gray around what would become too wide); and, of narrow shapes, to an
+input of their own with as many pixels, as a run gives them. mIoU and pixel accuracy.
 
     python benchmarks/shapes.py CITYSCAPES [--limit 267] [--engine FILE]
 """
@@ -24,6 +25,7 @@ from rtseg.engines.labels import CITYSCAPES
 from rtseg.engines.nearest import scale_nearest
 from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.engines.registry import open_engine
+from rtseg.realtime.shape import NARROW, size_like
 
 SHAPES = ((9, 16), (3, 4), (1, 1), (4, 3), (16, 9), (2, 1), (3, 1))
 """Width to height."""
@@ -76,11 +78,16 @@ def main() -> None:
             f"network   {spec.network} {spec.width}x{spec.height} {profile.precision}, {spec.fit}"
         )
         print(f"images    {len(samples)}\n")
-        print("| frame | filled: mIoU, pixels, % | fitted |")
-        print("|---|---|---|")
+        print("| frame | filled: mIoU, pixels, % | fitted | an input of its shape |")
+        print("|---|---|---|---|")
         for shape in SHAPES:
             filled, fitted = (judged(engine, samples, shape, fit) for fit in (FILL, spec.fit))
-            print(f"| {shape[0]}:{shape[1]} | {filled} | {fitted} |", flush=True)
+            own = ""
+            if shape[0] / shape[1] < NARROW and options.engine is None:
+                size = size_like(shape[0] / shape[1], spec.width * spec.height)
+                with open_engine(size=size) as narrow:
+                    own = f"{judged(narrow, samples, shape, spec.fit)} ({size[0]}x{size[1]})"
+            print(f"| {shape[0]}:{shape[1]} | {filled} | {fitted} | {own} |", flush=True)
 
 
 if __name__ == "__main__":

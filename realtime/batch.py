@@ -18,6 +18,7 @@ from rtseg.realtime.errors import RealtimeError, UsageError
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.log import NOTICE
 from rtseg.realtime.session import run_session
+from rtseg.realtime.shape import narrow_shape
 from rtseg.realtime.sinks.resolve import parse_sink
 from rtseg.realtime.sources.clips import find_clips
 from rtseg.realtime.sources.several import NamedSource
@@ -91,16 +92,24 @@ def run_batch(options: argparse.Namespace, say: Callable[[RealtimeError], int]) 
 
 
 class _KeptEngine:
-    """Gives the same engine to one session after the other; closes it at the end of its block."""
+    """Gives the same engine to one session after the other; closes it at the end of its block.
+
+    Clips of another narrow shape get one of theirs.
+    """
 
     def __init__(self, early: EarlyEngine) -> None:
         self._early = early
         self._engine: Engine | None = None
+        self._shape: float | None = None
 
     def take(self, info: SourceInfo) -> AbstractContextManager[Engine]:
         """Return the engine as a block that leaves it open."""
+        shape = narrow_shape(info)
+        if self._engine is not None and shape != self._shape:
+            self._engine.close()
+            self._engine = None
         if self._engine is None:
-            self._engine = self._early.take(info)
+            self._engine, self._shape = self._early.take(info), shape
         return contextlib.nullcontext(self._engine)
 
     def __enter__(self) -> _KeptEngine:

@@ -38,7 +38,7 @@ class EarlyEngine:
             self._thread = threading.Thread(target=self._run, name="rtseg-open")
 
     def take(self, info: SourceInfo) -> Engine:
-        """Return the open engine; the caller closes it.
+        """Return the open engine; the caller closes it. Another time, one opened for that source.
 
         Args:
             info: the source, which is open by now.
@@ -47,16 +47,16 @@ class EarlyEngine:
             UsageError: as :func:`~rtseg.realtime.quality.open_asked`.
             EngineError: the engine cannot be opened.
         """
-        if self._thread is None:
-            from rtseg.realtime.quality import open_asked
+        from rtseg.realtime.quality import open_asked, suited
 
-            return open_asked(self._options, info)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         engine, self._engine = self._engine, None
         if self._error is not None:
             raise self._error
-        assert engine is not None
-        return engine
+        if engine is None:
+            return open_asked(self._options, info)
+        return suited(engine, self._options, info)
 
     def __enter__(self) -> EarlyEngine:
         if self._thread is not None:
@@ -74,12 +74,14 @@ class EarlyEngine:
             if self._options.keyframes > 1:
                 with contextlib.suppress(ImportError):
                     import av  # noqa: F401  before OpenCV: both bring some of the same libraries
+
+                    import rtseg.engines.keyframes  # noqa: F401
             from rtseg.realtime.frame import SourceInfo
-            from rtseg.realtime.quality import open_asked
+            from rtseg.realtime.quality import open_chosen
 
             # An engine that can be early depends on nothing of it but that it is not live.
             info = SourceInfo("early", "early", width=1, height=1, live=False)
-            self._engine = open_asked(self._options, info)
+            self._engine = open_chosen(self._options, info)
         except BaseException as error:
             self._error = error
 

@@ -21,6 +21,7 @@ from rtseg.realtime.environment import cpu_seconds
 from rtseg.realtime.errors import UsageError
 from rtseg.realtime.frame import U8, SourceInfo
 from rtseg.realtime.log import NOTICE
+from rtseg.realtime.shape import shaped
 
 _log = logging.getLogger("rtseg.realtime")
 
@@ -151,14 +152,29 @@ def open_best(
 
 
 def open_asked(options: argparse.Namespace, info: SourceInfo) -> Engine:
-    """Open the engine that the command's options ask for, with key frames where they do.
+    """Open the engine that the command's options ask for, as it suits a source.
 
     Raises:
         UsageError: as :func:`open_chosen`.
         EngineError: the engine cannot be opened.
     """
+    return suited(open_chosen(options, info), options, info)
+
+
+def suited(engine: Engine, options: argparse.Namespace, info: SourceInfo) -> Engine:
+    """Return an engine of :func:`open_chosen` as it suits a source, with key frames if asked for.
+
+    Args:
+        engine: open; it belongs to what is returned, or is closed.
+        options: as there.
+        info: the source, open.
+
+    Raises:
+        EngineError: an engine of the source's shape cannot be opened.
+    """
+    live = info.live
+    engine = shaped(engine, options, info, lambda size: _opener(options, live=live)(size=size))
     every: int = options.keyframes
-    engine = open_chosen(options, info)
     if every < 2:
         return engine
     from rtseg.engines.keyframes import KeyframeEngine
@@ -178,25 +194,12 @@ def open_chosen(options: argparse.Namespace, info: SourceInfo) -> Engine:
         UsageError: a quality where there is no choice.
         EngineError: the engine cannot be opened.
     """
-    from rtseg.engines.registry import open_engine
-
     if options.engine is not None and options.model is not None:
         raise UsageError(
             "--model names a shipped network, --engine a file: allowed is one of them. Received: "
             f"--model {options.model} with --engine {options.engine}"
         )
-    model = options.model or DEFAULT_MODEL
-    open_ = partial(
-        open_engine,
-        None if options.engine is None else Path(options.engine),
-        model=model,
-        backend=options.backend,
-        device=options.device,
-        precision=options.precision,
-        threads=options.threads,
-        mode="latency" if info.live else "throughput",
-        size=options.input_size,
-    )
+    open_ = _opener(options, live=info.live)
     quality: str | None = options.quality
     if quality is None:
         return open_()
@@ -210,7 +213,7 @@ def open_chosen(options: argparse.Namespace, info: SourceInfo) -> Engine:
             "--quality chooses among the sizes of a shipped network. Received: --engine "
             f"{options.engine} with --quality {quality}"
         )
-    points = quality_points(model)
+    points = quality_points(options.model or DEFAULT_MODEL)
     if quality == AUTO:
         latest = options.drop_policy == "latest" or (options.drop_policy is None and info.live)
         return open_best(
@@ -223,6 +226,22 @@ def open_chosen(options: argparse.Namespace, info: SourceInfo) -> Engine:
     engine = open_(quality=quality)
     engine.quality = next((str(p) for p in points if p.quality == quality), "")
     return engine
+
+
+def _opener(options: argparse.Namespace, *, live: bool) -> partial[Engine]:
+    from rtseg.engines.registry import open_engine
+
+    return partial(
+        open_engine,
+        None if options.engine is None else Path(options.engine),
+        model=options.model or DEFAULT_MODEL,
+        backend=options.backend,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads,
+        mode="latency" if live else "throughput",
+        size=options.input_size,
+    )
 
 
 def _pictures(height: int, width: int) -> Iterator[U8]:

@@ -65,7 +65,7 @@ def test_what_nobody_takes_is_closed(tmp_path, monkeypatch):
         def close(self):
             closed.append(self)
 
-    monkeypatch.setattr("rtseg.realtime.quality.open_asked", lambda options, info: Fake())
+    monkeypatch.setattr("rtseg.realtime.quality.open_chosen", lambda options, info: Fake())
     with pytest.raises(OSError, match="the source"), EarlyEngine(options(), spec(tmp_path)):
         raise OSError("the source cannot be opened")
     assert len(closed) == 1

@@ -1,0 +1,90 @@
+"""A shipped network's input takes the shape of a source that is too narrow for it.
+
+A portrait frame in the middle of a landscape input leaves most of it gray, and is seen at a
+third of the pixels that the same work could look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from collections.abc import Callable
+
+from rtseg.engines.engine import Engine
+from rtseg.realtime.frame import SourceInfo
+from rtseg.realtime.log import NOTICE
+
+_log = logging.getLogger("rtseg.realtime")
+
+NARROW = 1.3
+"""Width over height below which frames do not fill the inputs that ship, which are of 3:2."""
+
+SQUEEZE = 0.75
+"""Width over height of the input against the frame's: what the network was trained with, frames
+of 2:1 in 3:2. ``benchmarks/shapes.py`` compares others."""
+
+STEP = 32
+"""Sides of the networks that ship are multiples of it."""
+
+LEAST_WORK, MOST_WORK = 0.94, 1.03
+"""Pixels of the new input against those of the old one."""
+
+
+def narrow_shape(info: SourceInfo) -> float | None:
+    """Return width over height of a source's pictures on a screen, where that is a narrow one.
+
+    None for wide ones, and for several pictures, each of which may have another shape.
+    """
+    shape = info.width * float(info.sample_aspect_ratio) / info.height
+    return shape if shape < NARROW and len(info.pictures) < 2 else None
+
+
+def size_like(shape: float, pixels: int) -> tuple[int, int]:
+    """Return width and height of the input for a shape of frames: multiples of 32.
+
+    Args:
+        shape: width over height of the frames.
+        pixels: that the input may have, more or less.
+    """
+    wanted = SQUEEZE * shape
+    best, least = (STEP, STEP), math.inf
+    for width in range(STEP, math.isqrt(pixels) + STEP, STEP):
+        for height in range(STEP, round(MOST_WORK * pixels / width) + 1, STEP):
+            if width * height < LEAST_WORK * pixels:
+                continue
+            off = abs(math.log(width / height / wanted))
+            if off < least:
+                best, least = (width, height), off
+    return best
+
+
+def shaped(
+    engine: Engine,
+    options: argparse.Namespace,
+    info: SourceInfo,
+    open_at: Callable[[tuple[int, int]], Engine],
+) -> Engine:
+    """Return an engine whose input suits the source: the one given, or another for as much work.
+
+    Args:
+        engine: a shipped network, open; closed where another takes its place.
+        options: the command's. A file or a size that the user named stays as it is.
+        info: the source, open.
+        open_at: opens the network with an input of some width and height.
+
+    Raises:
+        EngineError: the other cannot be opened.
+    """
+    shape = narrow_shape(info)
+    own = engine.profile().backend in ("openvino", "onnxruntime")  # others take minutes to build
+    if shape is None or not own or options.engine is not None or options.input_size is not None:
+        return engine
+    spec, chosen = engine.spec, engine.quality
+    engine.close()
+    width, height = size_like(shape, spec.width * spec.height)
+    engine = open_at((width, height))
+    said = f"input {width}x{height}, as narrow as the source ({info.width}x{info.height})"
+    _log.log(NOTICE, "%s", said)
+    engine.quality = f"{chosen}; {said}" if chosen else said
+    return engine
