@@ -6,15 +6,25 @@ import errno
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.realtime.errors import SourceError
+from rtseg.realtime.frame import Frame
 from rtseg.realtime.sources.container import ContainerSource
 from rtseg.realtime.sources.hwaccel import open_container
 from rtseg.realtime.sources.naming import shown, stem_of
 from rtseg.realtime.sources.options import SourceOptions
-from rtseg.realtime.sources.pipe import ADVICE, Pipe, is_pipe, live_limits, open_pipe, read_once
+from rtseg.realtime.sources.pipe import (
+    ADVICE,
+    Pipe,
+    is_pipe,
+    live_limits,
+    open_pipe,
+    read_once,
+    told_when_behind,
+)
 from rtseg.realtime.sources.probe import say_unused
 from rtseg.realtime.sources.unfinished import lacks_index
 
@@ -76,6 +86,12 @@ class FileSource(ContainerSource):
         pipe = Pipe(self._pipe, str(self._place), self._gate.is_shut, limit_s)
         self._options = read_once(pipe, self._options)
         return pipe
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every frame, see :class:`Source`; says when a pipe waits for the loop."""
+        frames = super().frames()
+        waits = self._pipe is not None and not self._live
+        return told_when_behind(frames, self._name) if waits else frames
 
     def _release(self) -> None:
         super()._release()

@@ -7,17 +7,21 @@ import os
 import select
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rtseg.realtime.errors import SourceError
+from rtseg.realtime.frame import Frame
 from rtseg.realtime.sources.options import SourceOptions
 
 log = logging.getLogger(__name__)
 
 POLL_MS = 200
+
+BEHIND_S = 2.0
+"""Of a pipe that is read as a file: how far behind its writer the reader falls until it is said."""
 
 ADVICE = (
     "In a pipe, an MP4 must have its index in front (ffmpeg -movflags +faststart); "
@@ -107,3 +111,31 @@ def read_once(pipe: Pipe, options: SourceOptions) -> SourceOptions:
         return options
     log.warning("%s: --loop has no effect, a pipe can be read only once", pipe.name)
     return replace(options, loop=1)
+
+
+def told_when_behind(
+    frames: Iterator[Frame], name: str, limit_s: float | None = None
+) -> Iterator[Frame]:
+    """Yield the frames; say so, once, when whoever takes them needs longer than they last.
+
+    A file's frames can wait in the pipe. A camera's cannot: each is shown later than the one
+    before, and nothing else would tell why.
+
+    Args:
+        frames: of a pipe that is not live.
+        name: what the pipe is called.
+        limit_s: seconds that the taker may be behind; None for :data:`BEHIND_S`.
+    """
+    taken_s, told = 0.0, False
+    limit_s = BEHIND_S if limit_s is None else limit_s
+    for frame in frames:
+        if not told and taken_s - frame.pts_s > limit_s:
+            told = True
+            log.warning(
+                "%s: comes faster than it is done, and no frame is left out. If a camera feeds "
+                "it, pictures are shown later and later; --live shows the newest",
+                name,
+            )
+        given_s = time.monotonic()
+        yield frame
+        taken_s += time.monotonic() - given_s

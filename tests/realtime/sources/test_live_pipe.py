@@ -16,11 +16,14 @@ import pytest
 from rtseg.realtime.arguments import build_parser
 from rtseg.realtime.early import can_be_early
 from rtseg.realtime.errors import SourceError
+from rtseg.realtime.frame import Frame
 from rtseg.realtime.sources.limited import LimitedSource
 from rtseg.realtime.sources.options import SourceOptions
+from rtseg.realtime.sources.pipe import told_when_behind
 from rtseg.realtime.sources.resolve import open_source, parse_source
 from rtseg.realtime.sources.stdin import StdinSource
 from tests.media import make_video
+from tests.realtime.parts import GraySource
 from tests.realtime.sources.clips import numbers, read
 
 PAUSE_S = 0.5
@@ -107,6 +110,58 @@ def test_a_file_says_that_it_is_no_pipe(tmp_path: Path, caplog: pytest.LogCaptur
     with open_source(str(path), SourceOptions(live=True)) as source:
         assert not source.info.live
     assert "--live has no effect, it is no pipe" in caplog.text
+
+
+def slowly(frames: Iterator[Frame], count: int, pause_s: float) -> int:
+    """Take frames as a loop that is too slow does; return how many there were."""
+    taken = 0
+    for _ in itertools.islice(frames, count):
+        taken += 1
+        time.sleep(pause_s)
+    return taken
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named pipe", "standard input"])
+@pytest.mark.parametrize("live", [True, False], ids=["live", "file"])
+def test_a_pipe_that_is_faster_than_the_loop_is_told_once(
+    tmp_path: Path,
+    pipe: tuple[int, int],
+    named: bool,
+    live: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rtseg.realtime.sources.pipe.BEHIND_S", 0.0)
+    reader, writer = pipe
+    if named:
+        os.close(writer)
+        os.mkfifo(tmp_path / "fifo")
+        keeps_open = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+        writer = os.open(tmp_path / "fifo", os.O_WRONLY)
+    os.write(writer, make_video(tmp_path / "a.ts", 25, format="mpegts").read_bytes())
+    options = SourceOptions(live=live)
+    with (
+        open_source(str(tmp_path / "fifo"), options) if named else StdinSource(options, reader)
+    ) as source:
+        os.close(writer)
+        assert slowly(source.frames(), 25, 0.1) == 25
+    if named:
+        os.close(keeps_open)
+    said = [line for line in caplog.messages if "faster than it is done" in line]
+    assert len(said) == (0 if live else 1)
+    assert all("--live shows the newest" in line for line in said)
+
+
+def test_a_reader_that_keeps_up_is_told_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Waiting for the writer is not the loop's."""
+
+    def writer() -> Iterator[Frame]:
+        for frame in GraySource(5, fps=25).frames():
+            time.sleep(0.2)
+            yield frame
+
+    assert slowly(told_when_behind(writer(), "pipe", 0.05), 5, 0.0) == 5
+    assert not caplog.messages
 
 
 # -- formats without times ---------------------------------------------------------------
