@@ -314,27 +314,7 @@ def _add_flow(parser: Parser) -> None:
         help="tries in a row for a stream or camera that was lost; 0: its loss is the end "
         "(default: forever)",
     )
-    group.add_argument(
-        "--width",
-        type=number(int, 1, 16384),
-        metavar="W",
-        help="of a camera or screen, with --height",
-    )
-    group.add_argument(
-        "--height",
-        type=number(int, 1, 16384),
-        metavar="H",
-        help="of a camera or screen, with --width",
-    )
-    group.add_argument(
-        "--fps",
-        type=number(float, 0, 1000, above=True),
-        metavar="F",
-        help="of a camera, screen or images, or of bare H.264 and Motion JPEG, which name none",
-    )
     add_source_options(group)
-    group.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp", help="(tcp)")
-    group.add_argument("--hwaccel", default="none", metavar="auto|none|NAME", help="decoder (none)")
 
 
 def _add_encode(parser: Parser) -> None:

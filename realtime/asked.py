@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rtseg.engines.engine import Engine
 from rtseg.realtime.controls import Controls
@@ -72,9 +74,11 @@ def open_trace(options: argparse.Namespace) -> Trace:
     return TraceFile(Path(options.trace)) if options.trace else Trace()
 
 
-def source_options(options: argparse.Namespace) -> SourceOptions:
-    """Return what the user asked of sources."""
-    return SourceOptions(
+def source_options(
+    options: argparse.Namespace, own: Mapping[str, Any] | None = None
+) -> SourceOptions:
+    """Return what the user asked of sources, and in a list of one alone (``own``)."""
+    of_all = SourceOptions(
         start_s=options.start,
         duration_s=options.duration,
         loop=options.loop,
@@ -93,6 +97,7 @@ def source_options(options: argparse.Namespace) -> SourceOptions:
         live_sound=not options.no_audio
         and any(map(takes_sound, [*options.out, *filter(None, [options.record])])),
     )
+    return dataclasses.replace(of_all, **own) if own else of_all
 
 
 def flow_options(options: argparse.Namespace) -> FlowOptions:

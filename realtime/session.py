@@ -96,7 +96,7 @@ def run_session(
         texts = sink_texts(options, sources)
         profiler = Profiler()
         outputs: list[Sink] = []
-        unopened = open_source(typed, source_options(options))
+        unopened = open_source(typed, source_options(options, sources[0].own))
         with (
             metrics_server(options, {sources[0].name: profiler}, outputs),
             Service({sources[0].name: profiler}, lambda: signals.code is not None) as service,

@@ -77,7 +77,6 @@ def run_several(
             "--keyframes follows the motion from one frame to the next, which are here of "
             f"different sources. Allowed: with one source. Received: {len(sources)} sources"
         )
-    source_options = asked.source_options(options)
     total = Profiler()
     total.warmup_runs = flow.warmup
     profilers = {source.name: Profiler(total=total) for source in sources}
@@ -116,7 +115,9 @@ def run_several(
             renderers.append(Renderer(classes, view, controls))
             streams.append(
                 Stream(
-                    open_source(source.text, source_options, patient=True),
+                    open_source(
+                        source.text, asked.source_options(options, source.own), patient=True
+                    ),
                     renderers[-1],
                     sinks,
                     flow=flow,

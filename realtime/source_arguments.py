@@ -14,6 +14,29 @@ def add_source_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="what comes through a pipe (-, or a named one) is live: the newest frame wins",
     )
+    add_picture_options(group)
+
+
+def add_picture_options(group: argparse._ArgumentGroup) -> None:
+    """Add those that each source of a list may have for itself."""
+    group.add_argument(
+        "--width",
+        type=number(int, 1, 16384),
+        metavar="W",
+        help="of a camera or screen, with --height",
+    )
+    group.add_argument(
+        "--height",
+        type=number(int, 1, 16384),
+        metavar="H",
+        help="of a camera or screen, with --width",
+    )
+    group.add_argument(
+        "--fps",
+        type=number(float, 0, 1000, above=True),
+        metavar="F",
+        help="of a camera, screen or images, or of bare H.264 and Motion JPEG, which name none",
+    )
     group.add_argument(
         "--rotate",
         type=int,
@@ -37,3 +60,5 @@ def add_source_options(group: argparse._ArgumentGroup) -> None:
         choices=("mjpeg", "yuyv"),
         help="of a camera (default: mjpeg from 800 columns on, where it has that)",
     )
+    group.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp", help="(tcp)")
+    group.add_argument("--hwaccel", default="none", metavar="auto|none|NAME", help="decoder (none)")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rtseg.engines.lookup import is_file, is_folder
 from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.sources.find_images import is_video, natural_key
+from rtseg.realtime.sources.lists import TypedSource
 from rtseg.realtime.sources.naming import shown
 from rtseg.realtime.sources.several import NamedSource, name_sources, typed_sources
 
@@ -24,10 +26,10 @@ def find_clips(texts: Sequence[str]) -> list[NamedSource]:
         SourceError: ``NOT_FOUND`` or ``PERMISSION_DENIED``.
         UsageError: something else than files was named.
     """
-    found: dict[Path, str] = {}
-    for text in typed_sources(texts):
-        for path in _clips(text):
-            found.setdefault(path.resolve(), str(path))
+    found: dict[Path, TypedSource] = {}
+    for typed in typed_sources(texts):
+        for path in _clips(typed.text):
+            found.setdefault(path.resolve(), replace(typed, text=str(path)))
     return name_sources(list(found.values()))
 
 

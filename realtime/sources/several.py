@@ -1,20 +1,20 @@
-"""Several sources at once: lists of them, and a short name for each."""
+"""Several sources at once, and a short name for each."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from rtseg.realtime.errors import SourceError, UsageError
-from rtseg.realtime.sources.naming import shown, stem_of
+from rtseg.realtime.errors import UsageError
+from rtseg.realtime.sources.lists import TypedSource, is_list, read_list
+from rtseg.realtime.sources.naming import stem_of
 from rtseg.realtime.sources.resolve import SourceSpec, parse_source
 
-LIST_SUFFIXES = (".txt", ".streams")
 MOST_SOURCES = 64
-MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,13 @@ class NamedSource:
         name: short and unique among them, fit for file names and people; no password in it.
         text: what the user typed; may hold a password.
         spec: what it means.
+        own: fields of ``SourceOptions`` that a list gives to this source alone.
     """
 
     name: str
     text: str
     spec: SourceSpec
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"NamedSource(name={self.name!r}, spec={self.spec!r})"
@@ -38,8 +40,7 @@ class NamedSource:
 def named_sources(texts: Sequence[str]) -> list[NamedSource]:
     """Return the sources that texts mean, those of lists (``.txt``, ``.streams``) included.
 
-    A list has one source a line, as one would type it after ``--source`` (paths are relative
-    to the working directory); blank lines and lines that begin with ``#`` are skipped.
+    A list has one source a line; see :func:`~rtseg.realtime.sources.lists.read_list`.
 
     Raises:
         UsageError: no known form, a list that is empty, too long or no text, or standard
@@ -55,61 +56,40 @@ def named_sources(texts: Sequence[str]) -> list[NamedSource]:
     return name_sources(typed)
 
 
-def typed_sources(texts: Sequence[str]) -> list[str]:
+def typed_sources(texts: Sequence[str]) -> list[TypedSource]:
     """Return what was typed, with the lines of lists in their places.
 
     Raises:
         UsageError: as :func:`named_sources`.
         SourceError: as :func:`named_sources`.
     """
-    return [line for text in texts for line in (_lines(text) if _is_list(text) else [text])]
+    return [
+        source
+        for text in texts
+        for source in (read_list(text) if is_list(text) else [TypedSource(text)])
+    ]
 
 
-def name_sources(typed: Sequence[str]) -> list[NamedSource]:
-    """Return sources, each typed by itself, with their names.
+def name_sources(typed: Sequence[TypedSource]) -> list[NamedSource]:
+    """Return sources with their names: those that the user gave, others made from the text.
 
     Raises:
-        UsageError: no known form, or standard input named twice.
+        UsageError: no known form, standard input named twice, or two names that are one.
         SourceError: a file that is not there.
     """
-    specs = [parse_source(text) for text in typed]
+    specs = [parse_source(source.text) for source in typed]
     if sum(spec.kind == "stdin" for spec in specs) > 1:
         raise UsageError("standard input (-) can be read once. Received: it twice")
-    names = _unique([_names(spec) for spec in specs])
-    return [NamedSource(*parts) for parts in zip(names, typed, specs, strict=True)]
-
-
-def _is_list(text: str) -> bool:
-    return "://" not in text and Path(text).suffix.lower() in LIST_SUFFIXES
-
-
-def _lines(text: str) -> list[str]:
-    try:
-        with open(text, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise SourceError(f"{shown(text)}: there is no such list", reason="NOT_FOUND") from None
-    except (OSError, ValueError) as error:
-        why = (getattr(error, "strerror", None) or str(error)).lower()
-        raise SourceError(
-            f"{shown(text)}: the list cannot be read: {why}", reason="PERMISSION_DENIED"
-        ) from None
-    try:
-        words = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        words = "\0"
-    if len(data) > MOST_BYTES or "\0" in words:
-        raise UsageError(
-            f"{shown(text)}: no list of sources. Allowed: a text file (UTF-8), one source a line"
-        )
-    lines = [line.strip() for line in words.splitlines()]
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise UsageError(f"{shown(text)}: the list names no source. Allowed: one a line")
-    inner = next((line for line in found if _is_list(line)), None)
-    if inner is not None:
-        raise UsageError(f"{shown(text)}: a list within a list. Received: {shown(inner)}")
-    return found
+    given = Counter(source.name.lower() for source in typed if source.name)
+    twice = next((name for name, count in given.items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(f"--name is of one source. Received: {twice!r} {given[twice]} times")
+    pairs = zip(typed, specs, strict=True)
+    names = _unique([(s.name, s.name) if s.name else _names(spec) for s, spec in pairs])
+    return [
+        NamedSource(name, source.text, spec, source.own)
+        for name, source, spec in zip(names, typed, specs, strict=True)
+    ]
 
 
 def _names(spec: SourceSpec) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Lists of sources, and names that are short, unique and hold no password."""
+"""Names of sources that are short, unique and hold no password."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtseg.realtime.errors import SourceError, UsageError
-from rtseg.realtime.sources.several import MOST_SOURCES, named_sources
+from rtseg.realtime.sources.several import named_sources
 from tests.media import make_images, make_video
 
 
@@ -82,43 +82,19 @@ def test_names_are_unique_and_fit_for_files(urls: list[str]) -> None:
         assert not name.startswith((".", "-"))
 
 
-def test_a_list_has_one_source_a_line(tmp_path: Path) -> None:
-    text = "\ufeff# the yard\n\n  camera0  \nrtsp://a:b@host/door # 1\n#camera1\n"
-    (tmp_path / "yard.streams").write_text(text, encoding="utf-8")
-    sources = named_sources([str(tmp_path / "yard.streams"), "testsrc"])
-    assert [source.text for source in sources] == ["camera0", "rtsp://a:b@host/door # 1", "testsrc"]
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (b"", "names no source"),
-        (b"# camera0\n\n", "names no source"),
-        (b"\xff\xfe\x00c", "UTF-8"),
-        (b"testsrc\n" + b"#" * 1_000_000, "no list"),
-        (b"other.txt\n", "within a list"),
-        (b"testsrc\n" * (MOST_SOURCES + 1), "at most 64"),
-        (b"-\n-\n", "once"),
-    ],
-)
-def test_a_list_that_makes_no_sense(tmp_path: Path, data: bytes, said: str) -> None:
-    path = tmp_path / "x.txt"
-    path.write_bytes(data)
-    with pytest.raises(UsageError, match=said):
-        named_sources([str(path)])
-
-
-def test_a_list_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such list") as caught:
-        named_sources([str(tmp_path / "none.txt")])
-    assert caught.value.reason == "NOT_FOUND"
-    (tmp_path / "dir.txt").mkdir()
-    with pytest.raises(SourceError, match="cannot be read"):
-        named_sources([str(tmp_path / "dir.txt")])
-
-
 def test_a_missing_file_in_a_list_is_told_before_anything_begins(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("testsrc\nnone.mp4\n")
     with pytest.raises(SourceError, match="no such file"):
         named_sources([str(path)])
+
+
+def test_names_that_the_user_gave_stay(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text(
+        "rtsp://10.0.0.5/live --name door\nrtsp://10.0.0.6/live --name yard\nrtsp://10.0.0.7/door\n"
+    )
+    assert names(str(path)) == ["door", "yard", "10.0.0.7-door"]
+    path.write_text("rtsp://10.0.0.5/live --name door\nrtsp://10.0.0.6/live --name Door\n")
+    with pytest.raises(UsageError, match="'door' 2 times"):
+        names(str(path))
