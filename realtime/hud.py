@@ -122,7 +122,7 @@ class StampCache:
     def draw_hud(self, planes: tuple[U8, U8, U8], text: HudText, tags: ColourTags) -> None:
         """Draw the HUD in the top left corner."""
         height, width = planes[0].shape
-        margin = _margin(height)
+        margin = _margin(width, height)
         self._at(planes, self._hud(text, tags, width, height), margin, margin)
 
     def draw_caption(
@@ -134,7 +134,7 @@ class StampCache:
         height, width = planes[0].shape
         stamp = self._hud(HudText(tuple(lines)), tags, width, height)
         if stamp is not None:
-            margin = _margin(height)
+            margin = _margin(width, height)
             self._at(planes, stamp, margin, (height - stamp.size[1] - margin) // 2 * 2)
 
     def draw_legend(
@@ -146,7 +146,7 @@ class StampCache:
         height, width = planes[0].shape
         stamp = self._legend(show, tags, width, height)
         if stamp is not None:
-            margin = _margin(height)
+            margin = _margin(width, height)
             self._at(planes, stamp, (width - stamp.size[0] - margin) // 2 * 2, margin)
 
     @staticmethod
@@ -184,7 +184,7 @@ def _text_box(
     import cv2
 
     font = cv2.FONT_HERSHEY_SIMPLEX
-    scale = max(0.4, height / 1100)
+    scale, margin = max(0.4, min(width, height) / 1100), _margin(width, height)
     thickness = max(1, round(scale * 1.4))
     shown = [drawable(line) for line in lines]
     sizes = [cv2.getTextSize(line, font, scale, thickness) for line in shown]
@@ -192,7 +192,7 @@ def _text_box(
     base = max(size[1] for size in sizes)
     pitch = round((tallest + base) * 1.15)
     padding = max(4, tallest // 2)
-    most = int(((height - 2 * _margin(height)) / SMALLEST - 2 * padding) / pitch)
+    most = int(((height - 2 * margin) / SMALLEST - 2 * padding) / pitch)
     if swatches and len(lines) > max(2, most):
         kept = max(1, most - 1)
         more = f"… {len(lines) - kept} more"
@@ -216,7 +216,7 @@ def _text_box(
     bitmap[..., :3] = _to_u8(bitmap[..., :3] * (1 - coverage) + 255 * coverage)
     behind = np.maximum(bitmap[..., 3], round(255 * BOX_OPACITY))
     bitmap[..., 3] = np.maximum(behind, mask)
-    return _fit(bitmap, tags, width - 2 * _margin(height), height - 2 * _margin(height))
+    return _fit(bitmap, tags, width - 2 * margin, height - 2 * margin)
 
 
 def _fit(bitmap: U8, tags: ColourTags, width: int, height: int) -> Stamp | None:
@@ -232,8 +232,8 @@ def _fit(bitmap: U8, tags: ColourTags, width: int, height: int) -> Stamp | None:
     return Stamp.from_rgba(bitmap[: even[0], : even[1]], tags)
 
 
-def _margin(height: int) -> int:
-    return max(2, height // 90) // 2 * 2
+def _margin(width: int, height: int) -> int:
+    return max(2, min(width, height) // 90) // 2 * 2
 
 
 def _to_u8(values: NDArray[np.float64]) -> U8:

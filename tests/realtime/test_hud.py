@@ -86,6 +86,20 @@ def test_legend_shows_the_colours_of_the_shown_classes_only():
     assert not has(some, "terrain")
 
 
+@pytest.mark.parametrize("view", [{"hud": True}, {"legend": True}], ids=["hud", "legend"])
+def test_portrait_pictures_have_lettering_of_the_same_size(view):
+    """It was sized by their height alone, and a legend took half of their width."""
+    renderer = Renderer(CITYSCAPES, ViewOptions(alpha=0.0, **view))
+    text = HudText(("24.0 fps", "latency 52 ms"))
+    extents = []
+    for width, height in ((1920, 1080), (1080, 1920)):
+        frame = Frame(0, flat(width, height, 90), 0, Fraction(1, 25))
+        y = planes_420(renderer.render(frame, np.zeros((1, 1), np.uint8), text))[0]
+        rows, columns = np.nonzero(y != 90)
+        extents.append((np.ptp(rows), np.ptp(columns)))
+    assert extents[0] == extents[1]
+
+
 @pytest.mark.parametrize("text", ["naïve 路", "no UTF-8: \udcff", "a\nb\0", "😀 ไทย"])
 def test_text_of_any_kind_is_drawn(text):
     where, _ = changed(640, 360, 90, HudText((text,)), hud=True)
