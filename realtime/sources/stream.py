@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt")
 
+PAGE = (
+    "A page that plays a video is not the video: name the stream's or file's own address, or pipe "
+    "it (yt-dlp -o - PAGE | rt-seg -)"
+)
+
 # How much FFmpeg reads to learn the codec's parameters; its own 5 s would be the time to
 # the first picture of a slow camera.
 _PROBE_US = 1_000_000
@@ -75,7 +80,10 @@ class StreamSource(ContainerSource):
                 f"try --rtsp-transport {other}",
                 reason="PROTOCOL_UNSUPPORTED",
             )
-        return super()._explained(error)
+        explained = super()._explained(error)
+        if explained.reason == "NOT_A_VIDEO" and self._url.lower().startswith("http"):
+            return SourceError(f"{explained}. {PAGE}", reason=explained.reason)
+        return explained
 
     def _is_live(self, container: InputContainer) -> bool:
         scheme = self._url.partition(":")[0].lower()

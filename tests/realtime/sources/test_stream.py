@@ -477,7 +477,9 @@ def test_bare_pictures_have_the_time_at_which_they_came(web: str, reconnect: int
     ],
 )
 def test_answers_that_are_no_video(web: str, path: str, reason: str) -> None:
-    assert error_of(f"{web}/{path}").reason == reason
+    error = error_of(f"{web}/{path}")
+    assert error.reason == reason
+    assert ("A page that plays a video is not the video" in str(error)) == (path == "page.html")
 
 
 def test_a_server_that_gives_no_parts_of_files_is_explained(tmp_path: Path) -> None:
