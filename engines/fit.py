@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 U8 = NDArray[np.uint8]
 
 MOST_OBLONG = 4.0
-"""Of a pixel: widest over narrow side. Recorders that store every second column have 2."""
+"""Of a pixel: its longer side over the other. Recorders that store every second column have 2."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class Fit:
         """Return the same for frames whose pixels are not square.
 
         Args:
-            aspect: width of a pixel over its height, as a player shows it; what no recording
-                has (beyond 1:4 or 4:1) counts as square.
+            aspect: width of a pixel over its height; see :func:`true_aspect`.
         """
-        if aspect == 1 or not 1 / MOST_OBLONG <= aspect <= MOST_OBLONG:
+        aspect = true_aspect(aspect)
+        if aspect == 1:
             return self
         return Fit(self.pad, (self.stretch[0] * aspect, self.stretch[1] * aspect))
 
@@ -104,6 +104,11 @@ class Fit:
             return labels
         own: U8 = labels[place.slices].copy()
         return own
+
+
+def true_aspect(aspect: float) -> float:
+    """Return the width of a pixel over its height, or 1 where no recording has such pixels."""
+    return aspect if 1 / MOST_OBLONG <= aspect <= MOST_OBLONG else 1.0
 
 
 FILL = Fit()

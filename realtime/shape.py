@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 
 from rtseg.engines.engine import Engine
+from rtseg.engines.fit import true_aspect
 from rtseg.realtime.frame import SourceInfo
 from rtseg.realtime.log import NOTICE
 
@@ -23,6 +24,9 @@ NARROW = 1.3
 SQUEEZE = 0.75
 """Width over height of the input against the frame's: what the network was trained with, frames
 of 2:1 in 3:2. ``benchmarks/shapes.py`` compares others."""
+
+NARROWEST = 0.2
+"""No input is made for frames below it; they lie in the middle of this one's."""
 
 STEP = 32
 """Sides of the networks that ship are multiples of it."""
@@ -36,7 +40,7 @@ def narrow_shape(info: SourceInfo) -> float | None:
 
     None for wide ones, and for several pictures, each of which may have another shape.
     """
-    shape = info.width * float(info.sample_aspect_ratio) / info.height
+    shape = info.width * true_aspect(float(info.sample_aspect_ratio)) / info.height
     return shape if shape < NARROW and len(info.pictures) < 2 else None
 
 
@@ -47,7 +51,7 @@ def size_like(shape: float, pixels: int) -> tuple[int, int]:
         shape: width over height of the frames.
         pixels: that the input may have, more or less.
     """
-    wanted = SQUEEZE * shape
+    wanted = SQUEEZE * max(shape, NARROWEST)
     best, least = (STEP, STEP), math.inf
     for width in range(STEP, math.isqrt(pixels) + STEP, STEP):
         for height in range(STEP, round(MOST_WORK * pixels / width) + 1, STEP):
