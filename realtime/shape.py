@@ -88,7 +88,7 @@ def shaped(
     engine.close()
     width, height = size_like(shape, spec.width * spec.height)
     engine = open_at((width, height))
-    said = f"input {width}x{height}, as narrow as the source ({info.width}x{info.height})"
+    said = f"input {width}x{height} for pictures of {info.width}x{info.height}"
     _log.log(NOTICE, "%s", said)
     engine.quality = f"{chosen}; {said}" if chosen else said
     return engine

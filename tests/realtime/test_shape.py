@@ -72,7 +72,7 @@ def test_a_portrait_source_has_a_portrait_input(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.INFO):
         size, said = opened(PHONE)
     assert size == (352, 832)
-    assert said == "input 352x832, as narrow as the source (1080x1920)"
+    assert said == "input 352x832 for pictures of 1080x1920"
     assert said in caplog.messages
     assert opened(DRIVE) == ((672, 448), "")
 
@@ -93,7 +93,7 @@ def test_with_other_options(words: tuple[str, ...], size: tuple[int, int]) -> No
 def test_the_probed_quality_is_said_with_the_shape() -> None:
     _, said = opened(PHONE, "--quality", "auto")
     assert "frames/s are wanted" in said
-    assert said.endswith("as narrow as the source (1080x1920)")
+    assert said.endswith("for pictures of 1080x1920")
 
 
 def test_a_network_of_the_users_stays_as_it_is(tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_each_clip_of_a_batch_has_its_shape(tmp_path: Path) -> None:
     assert main(["--batch", str(tmp_path), "--out", "null", "-q", "--profile", profile]) == 0
     reports = [json.loads((tmp_path / f"{name}.json").read_text()) for name in "abcd"]
     said = [report["environment"]["quality"] for report in reports]
-    assert said == ["", "input 384x768, as narrow as the source (64x96)", "", ""]
+    assert said == ["", "input 384x768 for pictures of 64x96", "", ""]
