@@ -10,13 +10,14 @@ from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rtseg.realtime.frame import U8, Frame, Rendered
 from rtseg.realtime.nearest import scale_nearest
 from rtseg.realtime.profile import Profiler
+from rtseg.realtime.shape import can_be_shaped, narrow, narrow_shape, size_like
 from rtseg.realtime.sinks.sink import Sink, SinkContext
 from rtseg.realtime.slot import Closed, Slot
 from rtseg.realtime.throttle import FlowOptions
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import av
 
     from rtseg.engines.engine import Engine
+    from rtseg.engines.inflight import Mode
     from rtseg.engines.labels import ClassTable
     from rtseg.realtime.overlay import Renderer
     from rtseg.realtime.pipeline import Pipeline
@@ -89,6 +91,9 @@ class Segmenter:
         quality: ``fast``, ``balanced`` or ``best``: the input size of a shipped network.
         input_size: width and height of the network's input instead, multiples of 32.
 
+    Where neither ``engine`` nor ``input_size`` is given, portrait and square pictures get an
+    input of their shape, as with ``rt-seg``; it is opened when the first of them comes.
+
     Raises:
         EngineError: the engine cannot be opened.
 
@@ -128,7 +133,9 @@ class Segmenter:
             size=input_size,
         )
         self._view = view or ViewOptions()
-        self._engines: dict[str, Engine] = {}
+        self._any_shape = engine is None and input_size is None
+        self._engines: dict[tuple[str, tuple[int, int] | None], Engine] = {}
+        self._opening = threading.Lock()
         self._streams: set[_Running] = set()
         self._closed = False
         self._engine("latency")
@@ -152,7 +159,7 @@ class Segmenter:
         """
         from rtseg.engines.preprocess import array_to_engine_input
 
-        engine = self._engine("latency")
+        engine = self._engine("latency", _shape_of(image))
         spec = engine.spec
         pixels = array_to_engine_input(image, spec.height, spec.width, fit=spec.fit)
         labels = engine.infer(pixels[None])[0]
@@ -219,7 +226,8 @@ class Segmenter:
         from rtseg.realtime.sources.resolve import open_source
 
         with open_source(source, options) as opened:
-            engine = self._engine("latency" if opened.info.live else "throughput")
+            mode: Mode = "latency" if opened.info.live else "throughput"
+            engine = self._engine(mode, narrow_shape(opened.info))
             renderer = Renderer(engine.spec.classes, self._view)
             newest = (flow or FlowOptions()).policy(opened.info.live) == "latest"
             hand_over = _HandOver(newest=newest)
@@ -254,14 +262,26 @@ class Segmenter:
             engine.close()
         self._engines.clear()
 
-    def _engine(self, mode: Literal["latency", "throughput"]) -> Engine:
-        if self._closed:
-            from rtseg.engines.errors import EngineError
+    def _engine(self, mode: Mode, shape: float | None = None) -> Engine:
+        """Return an engine for pictures of a narrow shape, or for all others."""
+        with self._opening:
+            if self._closed:
+                from rtseg.engines.errors import EngineError
 
-            raise EngineError("the segmenter is closed", reason="ENGINE_CLOSED")
-        if mode not in self._engines:
-            self._engines[mode] = self._open(mode=mode)
-        return self._engines[mode]
+                raise EngineError("the segmenter is closed", reason="ENGINE_CLOSED")
+            size = None if shape is None else self._size_for(shape)
+            if (mode, size) not in self._engines:
+                open_ = self._open
+                if size is not None:
+                    open_ = partial(open_, quality=None, size=size)
+                self._engines[mode, size] = open_(mode=mode)
+            return self._engines[mode, size]
+
+    def _size_for(self, shape: float) -> tuple[int, int] | None:
+        base = self._engines["latency", None]
+        if not self._any_shape or not can_be_shaped(base):
+            return None
+        return size_like(shape, base.spec.width * base.spec.height)
 
     def __enter__(self) -> Segmenter:
         return self
@@ -273,6 +293,13 @@ class Segmenter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _shape_of(image: U8) -> float | None:
+    """Return the shape of an image where it is narrow; what is no image is told elsewhere."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or not image.size:
+        return None
+    return narrow(image.shape[1] / image.shape[0])
 
 
 class _Running:

@@ -40,8 +40,18 @@ def narrow_shape(info: SourceInfo) -> float | None:
 
     None for wide ones, and for several pictures, each of which may have another shape.
     """
-    shape = info.width * true_aspect(float(info.sample_aspect_ratio)) / info.height
-    return shape if shape < NARROW and len(info.pictures) < 2 else None
+    aspect = true_aspect(float(info.sample_aspect_ratio))
+    return narrow(info.width * aspect / info.height) if len(info.pictures) < 2 else None
+
+
+def narrow(shape: float) -> float | None:
+    """Return a shape, width over height, where it is a narrow one, else None."""
+    return shape if shape < NARROW else None
+
+
+def can_be_shaped(engine: Engine) -> bool:
+    """Return whether another size of a shipped network takes no time; for GPUs it is built."""
+    return engine.profile().backend in ("openvino", "onnxruntime")
 
 
 def size_like(shape: float, pixels: int) -> tuple[int, int]:
@@ -81,8 +91,8 @@ def shaped(
         EngineError: the other cannot be opened.
     """
     shape = narrow_shape(info)
-    own = engine.profile().backend in ("openvino", "onnxruntime")  # others take minutes to build
-    if shape is None or not own or options.engine is not None or options.input_size is not None:
+    named = options.engine is not None or options.input_size is not None
+    if shape is None or named or not can_be_shaped(engine):
         return engine
     spec, chosen = engine.spec, engine.quality
     engine.close()

@@ -112,10 +112,34 @@ def test_pixels_that_are_not_square(
     shape: tuple[int, int],
 ) -> None:
     clip = make_video(tmp_path / "dvr.mp4", 1, size, pixel_aspect=pixel_aspect, rotation=rotation)
-    with Segmenter() as segment:
+    with Segmenter(input_size=(672, 448)) as segment:
         (result,) = segment.stream(clip)
     assert result.raw_labels.shape == shape
     assert result.labels.shape == result.image.shape[:2]
+
+
+def test_narrow_pictures_have_an_input_of_their_shape(tmp_path: Path) -> None:
+    phone = make_video(tmp_path / "phone.mp4", 1, (96, 128))
+    with Segmenter(quality="fast") as segment:
+        (narrow,) = segment.stream(phone)
+        height, width = narrow.raw_labels.shape
+        assert 0.94 <= height * width / (480 * 320) <= 1.03
+        assert width / height == pytest.approx(0.75 * 96 / 128, rel=0.05)
+        assert segment(narrow.image).shape == (128, 96)
+        (wide,) = segment.stream(make_video(tmp_path / "drive.mp4", 1))
+        assert wide.raw_labels.shape == (320, 480)
+        with open_engine(size=(width, height), mode="latency") as engine:
+            pixels = array_to_engine_input(narrow.image, height, width)
+            expected = scale_nearest(engine.infer(pixels[None])[0], 128, 96)
+        np.testing.assert_array_equal(segment(narrow.image), expected)
+
+
+def test_narrow_pictures_in_an_engine_of_the_users(tmp_path: Path) -> None:
+    path = TinyNet().save(tmp_path / "net.onnx")
+    (tmp_path / "net.onnx.json").write_text(json.dumps({"pad": 114}))
+    with Segmenter(path, precision="fp32") as segment:
+        (result,) = segment.stream(make_video(tmp_path / "phone.mp4", 1, (64, 96)))
+    assert result.raw_labels.shape == (32, 21)
 
 
 def test_an_array_and_its_overlay_side_by_side() -> None:
