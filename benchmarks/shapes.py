@@ -5,7 +5,7 @@ brought to the network's input: scaled to fill it; as the engine's description s
 (``EngineSpec.fit``: with gray around what would become too wide); and, of narrow shapes, to an
 input of their own with as many pixels, as a run gives them. mIoU and pixel accuracy.
 
-    python benchmarks/shapes.py CITYSCAPES [--limit 267] [--engine FILE]
+    python benchmarks/shapes.py CITYSCAPES [--limit 267] [--engine FILE] [--size 672x448]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rtseg.engines.labels import CITYSCAPES
 from rtseg.engines.nearest import scale_nearest
 from rtseg.engines.preprocess import array_to_engine_input
 from rtseg.engines.registry import open_engine
+from rtseg.realtime.argument_values import input_size
 from rtseg.realtime.shape import NARROW, size_like
 
 SHAPES = ((9, 16), (3, 4), (1, 1), (4, 3), (16, 9), (2, 1), (3, 1))
@@ -68,10 +69,11 @@ def main() -> None:
     parser.add_argument("root", type=Path, help="a folder in Cityscapes' layout, split val")
     parser.add_argument("--limit", type=int, default=0, help="images (all)")
     parser.add_argument("--engine", type=Path, help="a network of Cityscapes' classes")
+    parser.add_argument("--size", type=input_size, metavar="WxH", help="of its input (its own)")
     options = parser.parse_args()
     samples = find_samples(options.root, "val")
     samples = samples[:: max(1, len(samples) // options.limit)] if options.limit else samples
-    with open_engine(options.engine) as engine:
+    with open_engine(options.engine, size=options.size) as engine:
         spec, profile = engine.spec, engine.profile()
         print(f"machine   {machine()}")
         print(

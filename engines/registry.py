@@ -205,7 +205,7 @@ def open_engine(
     Example:
         >>> import numpy as np
         >>> with open_engine() as engine:                              # doctest: +SKIP
-        ...     labels = engine.infer(np.zeros((1, 448, 672, 3), np.uint8))
+        ...     labels = engine.infer(np.zeros((1, 480, 640, 3), np.uint8))
     """
     make_variables()
     backend = _backend_of(path, backend)

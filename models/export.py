@@ -43,10 +43,10 @@ LICENCE_NOTE = (
     "non-commercial research and teaching only."
 )
 
-STREET = Fit(pad=114, stretch=(0.0, 1.15))
+STREET = Fit(pad=114, stretch=(0.5, 1.15))
 """How our networks want frames: scaled to fill the input, unless that makes things wider than
-4:3 pictures become at 3:2. They learn from 2:1 pictures, which become narrower, and bear that:
-measured in ``docs/evaluation.md``."""
+by 15 %, or less than half as wide as they are. They learn from 2:1 pictures,
+which become narrower, and bear that: measured in ``docs/evaluation.md``."""
 
 F64 = NDArray[np.float64]
 

@@ -31,7 +31,7 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 DEFAULT = "espnet-lite"
 
 #: Input size (height, width) of the networks whose weights are for another one than `COMMON_SIZE`.
-OWN_SIZES = {"espnet-lite": (448, 672)}
+OWN_SIZES = {"espnet-lite": (480, 640)}
 COMMON_SIZE = (512, 512)
 
 #: Networks whose encoder starts from the EfficientNet-Lite0 ImageNet weights. The convolutions of

@@ -19,11 +19,11 @@ from rtseg.realtime.log import NOTICE
 _log = logging.getLogger("rtseg.realtime")
 
 NARROW = 1.3
-"""Width over height below which frames do not fill the inputs that ship, which are of 3:2."""
+"""Width over height below which frames get an input of their shape; those that ship are of 4:3."""
 
 SQUEEZE = 0.75
-"""Width over height of the input against the frame's: what the network was trained with, frames
-of 2:1 in 3:2. ``benchmarks/shapes.py`` compares others."""
+"""Width over height of the input against the frame's, as of 16:9 in 4:3: the network was trained
+with frames about as much narrower. Measured in ``docs/evaluation.md``."""
 
 NARROWEST = 0.2
 """No input is made for frames below it; they lie in the middle of this one's."""

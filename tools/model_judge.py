@@ -30,7 +30,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--size",
         type=size,
         metavar="WxH",
-        help="of the network's input (default: the file's own; of .weights.h5 672x448 for "
+        help="of the network's input (default: the file's own; of .weights.h5 640x480 for "
         "espnet-lite, 512x512 for others)",
     )
     network.add_argument(

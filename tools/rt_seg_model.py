@@ -108,7 +108,7 @@ def _parser() -> Parser:
     export.add_argument("out", type=Path, help="the .onnx file to write")
     export.add_argument("--network", default="espnet-lite", help="(%(default)s)")
     export.add_argument(
-        "--size", type=size, metavar="WxH", help="(672x448 for espnet-lite, 512x512 for others)"
+        "--size", type=size, metavar="WxH", help="(640x480 for espnet-lite, 512x512 for others)"
     )
     export.add_argument(
         "--frames",

@@ -30,7 +30,7 @@ from rtseg.realtime.argument_values import input_size
 MOST_MIB = 25.0
 """What all shipped weights together may take."""
 
-SIZES = {"fast": (480, 320), "balanced": (672, 448), "best": (832, 544)}
+SIZES = {"fast": (448, 352), "balanced": (640, 480), "best": (768, 576)}
 CALIBRATION = ("cityscapes-512x256", "cityscapes-2048x1024", "unlabelled-1024x512")
 VALIDATION = "cityscapes-512x256"
 

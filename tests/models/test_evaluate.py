@@ -211,7 +211,7 @@ def ways(path: Path, image: Any, cell: tuple[int, int], limit: float) -> list[An
 
 @pytest.mark.parametrize(
     ("height", "width", "gray"),
-    [(128, 64, True), (64, 64, True), (64, 128, False), (32, 256, False)],
+    [(128, 64, True), (64, 64, True), (64, 128, False), (48, 144, False), (32, 256, True)],
 )
 def test_frames_keep_their_shape_whoever_judges(
     tmp_path: Path, height: int, width: int, gray: bool

@@ -39,7 +39,7 @@ def opened(info: SourceInfo, *words: str) -> tuple[tuple[int, int], str]:
         return (spec.width, spec.height), engine.quality
 
 
-@given(shape=st.floats(1e-4, NARROW), pixels=st.sampled_from([480 * 320, 672 * 448, 832 * 544]))
+@given(shape=st.floats(1e-4, NARROW), pixels=st.sampled_from([448 * 352, 640 * 480, 768 * 576]))
 def test_the_other_size_has_as_many_pixels(shape: float, pixels: int) -> None:
     width, height = size_like(shape, pixels)
     assert width % 32 == height % 32 == 0
@@ -74,7 +74,7 @@ def test_a_portrait_source_has_a_portrait_input(caplog: pytest.LogCaptureFixture
     assert size == (352, 832)
     assert said == "input 352x832 for pictures of 1080x1920"
     assert said in caplog.messages
-    assert opened(DRIVE) == ((672, 448), "")
+    assert opened(DRIVE) == ((640, 480), "")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_network_of_the_users_stays_as_it_is(tmp_path: Path) -> None:
 def test_an_early_engine_is_replaced_when_the_source_is_known(tmp_path: Path) -> None:
     (tmp_path / "phone.mp4").touch()
     spec = parse_source(str(tmp_path / "phone.mp4"))
-    for info, size in ((DRIVE, (672, 448)), (PHONE, (352, 832))):
+    for info, size in ((DRIVE, (640, 480)), (PHONE, (352, 832))):
         with EarlyEngine(options(), spec) as early, early.take(info) as engine:
             assert (engine.spec.width, engine.spec.height) == size
 

@@ -14,13 +14,13 @@ from rtseg.engines.wholefile import partial_name
 from rtseg.tools.ship_networks import SIZES, Made, ship
 
 OPTIONS = Namespace(network="espnet-lite")
-OLD = ["espnet-lite-512x512-int8.onnx", "espnet-lite-672x448-int8.onnx"]
-OTHERS = ["espnet-lite-wide-672x448-int8.onnx", "fast-scnn-512x512-fp32.onnx", "notes.txt"]
+OLD = ["espnet-lite-512x512-int8.onnx", "espnet-lite-640x480-int8.onnx"]
+OTHERS = ["espnet-lite-wide-640x480-int8.onnx", "fast-scnn-512x512-fp32.onnx", "notes.txt"]
 NEW = [
-    "espnet-lite-480x320-int8.onnx",
-    "espnet-lite-672x448-fp32.onnx",
-    "espnet-lite-672x448-int8.onnx",
-    "espnet-lite-832x544-int8.onnx",
+    "espnet-lite-448x352-int8.onnx",
+    "espnet-lite-640x480-fp32.onnx",
+    "espnet-lite-640x480-int8.onnx",
+    "espnet-lite-768x576-int8.onnx",
 ]
 
 
