@@ -258,9 +258,10 @@ class Segmenter:
         self._closed = True
         for running in tuple(self._streams):
             running.end()
-        for engine in self._engines.values():
-            engine.close()
-        self._engines.clear()
+        with self._opening:  # another thread may be at it
+            for engine in self._engines.values():
+                engine.close()
+            self._engines.clear()
 
     def _engine(self, mode: Mode, shape: float | None = None) -> Engine:
         """Return an engine for pictures of a narrow shape, or for all others."""

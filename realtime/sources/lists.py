@@ -16,6 +16,7 @@ from rtseg.realtime.errors import SourceError, UsageError
 from rtseg.realtime.parser import Parser
 from rtseg.realtime.source_arguments import add_picture_options
 from rtseg.realtime.sources.naming import shown, stem_of
+from rtseg.realtime.sources.options import SourceOptions
 
 LIST_SUFFIXES = (".txt", ".streams")
 MOST_BYTES = 1_000_000
@@ -100,7 +101,7 @@ def _of_line(line: str) -> TypedSource:
     try:
         words = shlex.split(found[1])
     except ValueError as error:
-        raise UsageError(f"{error}. Received: {found[1]!r}") from None
+        raise UsageError(f"{error}. Received: {shown(found[1])}") from None
     parser = _parser()
     try:
         own = vars(parser.parse(words))
@@ -112,8 +113,7 @@ def _of_line(line: str) -> TypedSource:
         raise UsageError(
             f"--name takes letters, digits, -, _ and inner dots, at most 80. Received: {name!r}"
         )
-    if ("width" in own and "height" not in own) or ("height" in own and "width" not in own):
-        raise UsageError("--width and --height go together")
+    SourceOptions(**own)  # refuses what makes no sense
     return TypedSource(line[: found.start()], name, own)
 
 

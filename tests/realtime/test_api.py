@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -175,6 +176,34 @@ def test_closing_the_segmenter_ends_its_streams() -> None:
     segment.close()
     assert loops() == []
     assert list(stream) == []
+
+
+def test_closing_waits_for_an_engine_that_is_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = Segmenter(quality="fast")
+    open_, begun, go_on, opened = segment._open, threading.Event(), threading.Event(), []
+
+    def slowly(**options: Any) -> Any:
+        begun.set()
+        go_on.wait(20)
+        opened.append(open_(**options))
+        return opened[0]
+
+    def portrait() -> None:
+        with contextlib.suppress(EngineError):  # closed before it could be used
+            segment(np.zeros((96, 64, 3), np.uint8))
+
+    monkeypatch.setattr(segment, "_open", slowly)
+    threads = [threading.Thread(target=portrait), threading.Thread(target=segment.close)]
+    threads[0].start()
+    assert begun.wait(20)
+    threads[1].start()
+    time.sleep(0.1)
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    spec = opened[0].spec
+    with pytest.raises(EngineError):
+        opened[0].infer(np.zeros((1, spec.height, spec.width, 3), np.uint8))
 
 
 def test_a_closed_segmenter_opens_nothing_again() -> None:

@@ -92,6 +92,8 @@ def test_a_file_whose_name_looks_like_options(tmp_path: Path) -> None:
         ("testsrc --name a/b", "--name takes letters.*'a/b'"),
         ("testsrc --width 640", "--width and --height go together"),
         ("testsrc --name 'a", "line 2: No closing quotation"),
+        ("testsrc --name 'a rtsp://b:c@host", r"rtsp://\*\*\*@host$"),
+        ("testsrc --hwaccel ''", "--hwaccel must be auto"),
         ("testsrc --flip vertical more", "unexpected argument 'more'"),
     ],
 )
